@@ -1,0 +1,188 @@
+// Package apikey holds the nouns of Latchkey: a key, what is stored of it, how it is spelt, what state it is in, and the
+// errors that everything else answers with.
+//
+// Its types are split by secrecy, not by layer. A [Key] is public metadata and the same in HTTP, the SDK and a console.
+// A [Record] is a Key with its hash and counters, and never leaves the service. An [Issued] is a Key with its plaintext,
+// and exists only in the answer that hands the key out. [Plaintext] and [Hash] cannot be printed.
+//
+// It imports the standard library alone and asks nobody anything.
+package apikey
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+)
+
+// Key is what may be known of a key by whoever may manage it. Every field is always present in its JSON: null when
+// unset, collections empty. Times are UTC with milliseconds.
+type Key struct {
+	ID                       ID              `json:"id"`
+	OrganizationID           string          `json:"organization_id"`
+	ProjectID                string          `json:"project_id"`
+	EnvironmentID            *string         `json:"environment_id"`
+	ExternalID               *string         `json:"external_id"`
+	Name                     string          `json:"name"`
+	KeyPrefix                string          `json:"key_prefix"`
+	Scopes                   []string        `json:"scopes"`
+	Enabled                  bool            `json:"enabled"`
+	Status                   Status          `json:"status"`                // as of the moment of the answer
+	RateLimitPerMinute       *int64          `json:"rate_limit_per_minute"` // null: unlimited
+	DailyLimit               *int64          `json:"daily_limit"`           // null: unlimited
+	AllowedCIDRs             []string        `json:"allowed_cidrs"`         // empty: from anywhere
+	Metadata                 json.RawMessage `json:"metadata"`              // a JSON object
+	CreatedBy                string          `json:"created_by"`
+	CreatedAt                time.Time       `json:"created_at"`
+	UpdatedAt                time.Time       `json:"updated_at"`
+	ExpiresAt                *time.Time      `json:"expires_at"`
+	LastUsedAt               *time.Time      `json:"last_used_at"`
+	ArchivedAt               *time.Time      `json:"archived_at"`
+	RevokedAt                *time.Time      `json:"revoked_at"`
+	RevokedReason            *string         `json:"revoked_reason"`
+	ReplacedByKeyID          *ID             `json:"replaced_by_key_id"`
+	GraceExpiresAt           *time.Time      `json:"grace_expires_at"`
+	RotationIntervalDays     *int            `json:"rotation_interval_days"`
+	NextRotationAt           *time.Time      `json:"next_rotation_at"`
+	RotationWebhookURL       *string         `json:"rotation_webhook_url"`
+	RotationToSecretsManager bool            `json:"rotation_to_secrets_manager"`
+	Version                  int64           `json:"-"` // of the last management change, for the ETag; a verify leaves it alone
+}
+
+// Issued is a key together with its plaintext, as create and rotate return it once.
+type Issued struct {
+	Key       Key
+	Plaintext Plaintext
+}
+
+// Record is all that a store holds of a key. It is never marshalled to a client.
+type Record struct {
+	Key
+	Hash        Hash
+	Counted     bool             // takes a place in its organization's plan
+	Predecessor *ID              // the key that this one replaced
+	Counts      map[Window]int64 // what was debited in each window still remembered
+	Closing     *Closing         // an ending of the key that has begun and is not yet committed
+	LastChange  string           // id of the audit entry of the last management change
+}
+
+// MarshalJSON always fails: a Record does not leave the service.
+func (Record) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("a key's record is never marshalled: send its Key")
+}
+
+// Ended says whether the key was revoked or archived, so that lists leave it out unless asked.
+func (r *Record) Ended() bool { return r.RevokedAt != nil || r.ArchivedAt != nil }
+
+// Closing marks a key under fire: its ending could not be committed at once, so the key was first closed by one plain
+// write. Verify refuses a closing key. Whoever reads one finishes Verb on behalf of those named here.
+type Closing struct {
+	Verb      string `json:"v"`
+	ActorKind string `json:"k"`
+	ActorID   string `json:"a"`
+	RequestID string `json:"r"`
+}
+
+// Status is a key's state as of one moment.
+type Status string
+
+// The states, the strongest first: a key has the first that applies.
+const (
+	Revoked  Status = "revoked"  // ended for good
+	Archived Status = "archived" // put away, may come back
+	Disabled Status = "disabled" // switched off, may be switched on
+	Expired  Status = "expired"  // its End has passed
+	Rotated  Status = "rotated"  // has a successor and is in its grace
+	Active   Status = "active"
+)
+
+// StatusAt derives the state at now.
+func (k *Key) StatusAt(now time.Time) Status {
+	end := k.End()
+	switch {
+	case k.RevokedAt != nil:
+		return Revoked
+	case k.ArchivedAt != nil:
+		return Archived
+	case !k.Enabled:
+		return Disabled
+	case end != nil && !now.Before(*end):
+		return Expired
+	case k.ReplacedByKeyID != nil:
+		return Rotated
+	}
+	return Active
+}
+
+// End is the moment from which the key is refused: the earlier of ExpiresAt and GraceExpiresAt, or nil for never.
+func (k *Key) End() *time.Time {
+	switch {
+	case k.ExpiresAt == nil:
+		return k.GraceExpiresAt
+	case k.GraceExpiresAt == nil || k.ExpiresAt.Before(*k.GraceExpiresAt):
+		return k.ExpiresAt
+	}
+	return k.GraceExpiresAt
+}
+
+// InGrace says whether the key was replaced, has not ended by now, and is not revoked: archived and disabled keys in
+// their grace stay their line's grace.
+func (k *Key) InGrace(now time.Time) bool {
+	end := k.End()
+	return k.ReplacedByKeyID != nil && k.RevokedAt == nil && (end == nil || now.Before(*end))
+}
+
+// At is the Key with its Status as of now: what a client is shown.
+func (k Key) At(now time.Time) Key {
+	k.Status = k.StatusAt(now)
+	return k
+}
+
+// Management scopes: what a key may do to the service itself. All other scopes are the team's own and called service
+// scopes.
+const (
+	KeysRead   = "keys:read"
+	KeysWrite  = "keys:write"
+	KeysVerify = "keys:verify"
+	AuditRead  = "audit:read"
+	OrgAdmin   = "org:admin"
+)
+
+// ManagementScopes lists every management scope.
+func ManagementScopes() []string {
+	return []string{KeysRead, KeysWrite, KeysVerify, AuditRead, OrgAdmin}
+}
+
+// IsManagement says whether scope is one of ManagementScopes.
+func IsManagement(scope string) bool {
+	switch scope {
+	case KeysRead, KeysWrite, KeysVerify, AuditRead, OrgAdmin:
+		return true
+	}
+	return false
+}
+
+// Window names one window of a counter, "m29391234" for a minute and "d20412" for a day, counted from the Unix epoch in
+// UTC. A counter kept under the window's own name starts anew by itself.
+type Window string
+
+// MinuteWindow names the minute that now lies in, or the one back minutes earlier.
+func MinuteWindow(now time.Time, back int64) Window { return window('m', now.Unix()/60-back) }
+
+// DayWindow names the UTC day that now lies in, or the one back days earlier.
+func DayWindow(now time.Time, back int64) Window { return window('d', now.Unix()/86400-back) }
+
+func window(kind byte, n int64) Window {
+	var b [20]byte
+	i := len(b)
+	for ; n > 0; n /= 10 {
+		i--
+		b[i] = byte('0' + n%10)
+	}
+	i--
+	b[i] = kind
+	return Window(b[i:])
+}
+
+// Day says whether w is a day's window.
+func (w Window) Day() bool { return strings.HasPrefix(string(w), "d") }

@@ -1,0 +1,92 @@
+// Package audit says what happened, to which key, by whom. An entry is written in the same transaction as the change it
+// tells of, so that neither exists without the other, and is never changed afterwards. No entry holds a key or a hash.
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+)
+
+// Action names what happened.
+type Action string
+
+// The actions so far.
+const (
+	Created    Action = "api_key.created"
+	Rotated    Action = "api_key.rotated"
+	GraceEnded Action = "api_key.grace_ended"
+	GraceMoved Action = "api_key.grace_extended"
+	Revoked    Action = "api_key.revoked"
+	Disabled   Action = "api_key.disabled"
+	Expired    Action = "api_key.expired"
+	OrgCreated Action = "organization.created"
+)
+
+// Entry is one thing that happened.
+type Entry struct {
+	ID             string // a ULID, so entries sort by time
+	OrganizationID string
+	At             time.Time
+	Action         Action
+	ActorKind      string
+	ActorID        string
+	Address        string // where the request came from; "" if nowhere
+	RequestID      string
+	KeyID          *apikey.ID
+	Changes        []Change
+}
+
+// Change is one field's value before and after, as JSON; null where there was or is none.
+type Change struct {
+	Field string          `json:"field"`
+	From  json.RawMessage `json:"from"`
+	To    json.RawMessage `json:"to"`
+}
+
+// NewID makes an entry's id for a moment: a ULID with its own randomness.
+func NewID(at time.Time) string {
+	return ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()).String()
+}
+
+// Diff lists the fields that differ between two states of a key, in the order of their names. What verifies change
+// (last_used_at) and what is derived (status) is left out.
+func Diff(before, after apikey.Key) ([]Change, error) {
+	from, err := fields(before)
+	if err != nil {
+		return nil, err
+	}
+	to, err := fields(after)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, name := range slices.Sorted(maps.Keys(to)) {
+		if !bytes.Equal(from[name], to[name]) {
+			changes = append(changes, Change{name, from[name], to[name]})
+		}
+	}
+	return changes, nil
+}
+
+func fields(k apikey.Key) (map[string]json.RawMessage, error) {
+	b, err := json.Marshal(k)
+	if err != nil {
+		return nil, fmt.Errorf("printing a key for the audit: %w", err)
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("reading a key for the audit: %w", err)
+	}
+	delete(m, "status")
+	delete(m, "last_used_at")
+	delete(m, "updated_at")
+	return m, nil
+}

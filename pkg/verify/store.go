@@ -1,0 +1,118 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+)
+
+// ErrNoKey is what a Store returns for an id that it does not hold.
+var ErrNoKey = errors.New("no such key")
+
+// Store is all that a verify asks of one. Both methods touch the key's hot item alone.
+type Store interface {
+	// Debit admits or refuses in one atomic write. When Refusal(hot, d) is Valid it adds d.Cost to both of d's windows,
+	// sets the last use to d.At and returns the key as it is then, admitted. Otherwise it changes nothing and returns
+	// the key as it stands, refused. It never creates a key: ErrNoKey for an unknown id. apikey.ErrConflict when a
+	// change of the key was under way; every other error means that nobody may be let in.
+	Debit(ctx context.Context, d Debit) (hot Hot, admitted bool, err error)
+
+	// Forget drops the counters of windows that have ended.
+	Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error
+}
+
+// Debit is one question to a Store: may this key pass, and if so, count it.
+type Debit struct {
+	ID             apikey.ID
+	Hash           apikey.Hash
+	OrganizationID string   // when set, only this organization's keys exist
+	Scopes         []string // all needed
+	Cost           int64    // at least 1
+	At             time.Time
+}
+
+// Minute is the window of d's minute.
+func (d Debit) Minute() apikey.Window { return apikey.MinuteWindow(d.At, 0) }
+
+// Day is the window of d's UTC day.
+func (d Debit) Day() apikey.Window { return apikey.DayWindow(d.At, 0) }
+
+// Past says whether w ended so long before d that no clock within a minute of ours can still be counting in it. The
+// window just before the present one never is: a slower process may count in it, and dropping it would reopen it.
+func (d Debit) Past(w apikey.Window) bool {
+	kept := []apikey.Window{apikey.MinuteWindow(d.At, 1), d.Minute(), apikey.MinuteWindow(d.At, -1),
+		apikey.DayWindow(d.At, 1), d.Day(), apikey.DayWindow(d.At, -1)}
+	return !slices.Contains(kept, w)
+}
+
+// Hot is what one call to a Store tells of a key: all that a decision needs.
+type Hot struct {
+	Identity
+	Hash        apikey.Hash
+	State       apikey.Status // Revoked, Archived, Disabled or Active: what no clock changes
+	End         time.Time     // zero: never
+	CIDRs       []netip.Prefix
+	MinuteLimit *int64 // nil: unlimited
+	DayLimit    *int64 // nil: unlimited
+	MinuteCount int64  // debited in the Debit's minute
+	DayCount    int64  // debited in the Debit's day
+	Past        []apikey.Window
+}
+
+// Identity is whom a key stands for: what an API behind Latchkey may rely on and pass on.
+type Identity struct {
+	KeyID          apikey.ID
+	OrganizationID string
+	ProjectID      string
+	EnvironmentID  string // "" for none
+	ExternalID     string // "" for none
+	Scopes         []string
+}
+
+// Refusal says why hot may not pass d, or Valid. It is the rule that every Store's write obeys.
+func Refusal(hot *Hot, d *Debit) apikey.Code {
+	switch {
+	case !hot.Hash.Equal(d.Hash), d.OrganizationID != "" && d.OrganizationID != hot.OrganizationID:
+		return apikey.UnknownKey
+	case hot.State == apikey.Revoked:
+		return apikey.RevokedKey
+	case hot.State == apikey.Archived:
+		return apikey.ArchivedKey
+	case hot.State != apikey.Active:
+		return apikey.DisabledKey
+	case !hot.End.IsZero() && !d.At.Before(hot.End):
+		return apikey.ExpiredKey
+	case hot.missing(d.Scopes) != "":
+		return apikey.InsufficientScope
+	case full(hot.DayLimit, hot.DayCount, d.Cost):
+		return apikey.DailyLimitExceeded
+	case full(hot.MinuteLimit, hot.MinuteCount, d.Cost):
+		return apikey.RateLimited
+	}
+	return apikey.Valid
+}
+
+// full says whether nothing is left of a limit, or it could never hold the cost.
+func full(limit *int64, count, cost int64) bool {
+	return limit != nil && (count >= *limit || cost > *limit)
+}
+
+// missing is the first of the scopes that the key lacks, or "".
+func (id *Identity) missing(scopes []string) string {
+	for _, s := range scopes {
+		if !slices.Contains(id.Scopes, s) {
+			return s
+		}
+	}
+	return ""
+}
+
+// managementOnly says whether the key has scopes and all are management scopes.
+func (id *Identity) managementOnly() bool {
+	service := func(s string) bool { return !apikey.IsManagement(s) }
+	return len(id.Scopes) > 0 && !slices.ContainsFunc(id.Scopes, service)
+}

@@ -1,0 +1,231 @@
+// Package verify turns a presented key into a [Decision]: the hot path of Latchkey, and the one place where a key is
+// refused.
+//
+// One write to the store decides everything that can change: that the secret is right, that the key is not revoked,
+// archived, disabled or past its end, that it has the scopes, and that neither its minute nor its day is used up. The
+// same write debits both limits and notes the last use. So limits are exact and a revocation bites on the very next
+// request, whatever process takes it. Text that is not a key costs no call at all.
+//
+// A refused key is a Decision, not an error. When the store does not answer in time the Decision is Unavailable: it
+// refuses. There is no setting that lets anybody in without the store's word.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+)
+
+const (
+	// DefaultTimeout is how long a verify waits for the store in all.
+	DefaultTimeout = 2 * time.Second
+	// MaxCost is the highest cost of one request.
+	MaxCost = 1_000_000
+	// A counter's name outlives its window. More of them than this are dropped by the verify that sees them.
+	manyPast = 8
+)
+
+// Verifier decides about keys. Its fields are set once, before the first use; all its methods may be called at once
+// from many goroutines.
+type Verifier struct {
+	Store   Store
+	Format  apikey.Format
+	Now     func() time.Time
+	Timeout time.Duration // for the store's answer, retries included; 0: DefaultTimeout
+}
+
+// Door tells what a key is presented for.
+type Door bool
+
+// The doors. A key with management scopes alone opens no protected API.
+const (
+	Protected  Door = false
+	Management Door = true
+)
+
+// Request is one key presented.
+type Request struct {
+	Key            string     // as presented; "" for none
+	Scopes         []string   // that the key must have, all of them
+	Address        netip.Addr // of the client; the zero Addr is refused by keys with allowed CIDRs
+	Cost           int64      // 1 to MaxCost; 0 counts as 1
+	Door           Door
+	OrganizationID string // when set, only keys of this organization exist
+}
+
+// Decision is the answer to a Request. Only Code Valid lets in.
+type Decision struct {
+	Identity                  // zero unless the secret was right
+	Code        apikey.Code   //
+	KeyPrefix   string        // public, fit for logs; "" when the text was no key
+	Limits      []Limit       // the minute's, then the day's, those that the key has
+	RetryAfter  time.Duration // for a reached limit: until its window ends
+	NeededScope string        // for InsufficientScope: the first scope that is missing
+	End         time.Time     // when the key ends; zero: never
+	CIDRs       []netip.Prefix
+	Cause       error // for Unavailable: what went wrong, for a log alone
+}
+
+// Limit is how much of one limit is left.
+type Limit struct {
+	Name      string        // "minute" or "day"
+	Quota     int64         // requests in each window
+	Window    time.Duration //
+	Remaining int64         // requests left in this window
+	Reset     time.Duration // until the next window
+}
+
+// Allowed says whether the key may pass.
+func (d *Decision) Allowed() bool { return d.Code == apikey.Valid }
+
+// Verify decides about one presented key. A refusal for the client's address, for a management key at a protected door,
+// or for a cost above what was left has debited the key; every other refusal debits nothing.
+func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
+	if r.Key == "" {
+		return Decision{Code: apikey.MissingKey}
+	}
+	token, err := v.Format.Parse(r.Key)
+	if err != nil {
+		return Decision{Code: apikey.MalformedKey}
+	}
+	d := Debit{token.ID(), token.Hash(), r.OrganizationID, r.Scopes, max(r.Cost, 1), v.Now()}
+	if d.Cost > MaxCost {
+		return Decision{Code: apikey.Unavailable, KeyPrefix: token.Prefix(), Cause: fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmpTimeout(v.Timeout))
+	defer cancel()
+	hot, admitted, err := v.debit(ctx, d)
+	decision := decide(&hot, &d, &r, admitted, err)
+	decision.KeyPrefix = token.Prefix()
+	if decision.Allowed() && len(hot.Past) > manyPast {
+		_ = v.Store.Forget(ctx, d.ID, hot.Past) // a later verify will see them again
+	}
+	return decision
+}
+
+func cmpTimeout(t time.Duration) time.Duration {
+	if t > 0 {
+		return t
+	}
+	return DefaultTimeout
+}
+
+// debit asks the store, and again while a management change of the same key is under way, until the deadline.
+func (v *Verifier) debit(ctx context.Context, d Debit) (Hot, bool, error) {
+	for {
+		hot, admitted, err := v.Store.Debit(ctx, d)
+		if !errors.Is(err, apikey.ErrConflict) {
+			return hot, admitted, err
+		}
+		select {
+		case <-ctx.Done():
+			return Hot{}, false, ctx.Err()
+		case <-time.After(5*time.Millisecond + rand.N(35*time.Millisecond)):
+		}
+	}
+}
+
+// decide explains what the store answered. Where in doubt it refuses.
+func decide(hot *Hot, d *Debit, r *Request, admitted bool, err error) Decision {
+	if errors.Is(err, ErrNoKey) {
+		return Decision{Code: apikey.UnknownKey}
+	}
+	if err != nil {
+		return Decision{Code: apikey.Unavailable, Cause: err}
+	}
+	code := apikey.Valid
+	switch {
+	case !admitted:
+		code = Refusal(hot, d)
+		if code == apikey.Valid {
+			return Decision{Code: apikey.Unavailable, Cause: errors.New("the store refused a key that it should have admitted")}
+		}
+	case !hot.Hash.Equal(d.Hash):
+		return Decision{Code: apikey.Unavailable, Cause: errors.New("the store admitted a key with another secret")}
+	case over(hot.DayLimit, hot.DayCount):
+		code = apikey.DailyLimitExceeded
+	case over(hot.MinuteLimit, hot.MinuteCount):
+		code = apikey.RateLimited
+	case r.Door == Protected && hot.managementOnly():
+		code = apikey.ManagementKeyOnly
+	case !allowedFrom(hot.CIDRs, r.Address):
+		code = apikey.AddressNotAllowed
+	}
+	if code == apikey.UnknownKey {
+		return Decision{Code: code} // tells nothing of the key whose id this is
+	}
+	decision := Decision{Identity: hot.Identity, Code: code, End: hot.End, CIDRs: hot.CIDRs, Limits: limits(hot, d.At)}
+	switch code {
+	case apikey.InsufficientScope:
+		decision.NeededScope = hot.missing(d.Scopes)
+	case apikey.RateLimited:
+		decision.RetryAfter = untilNext(d.At, time.Minute)
+	case apikey.DailyLimitExceeded:
+		decision.RetryAfter = untilNext(d.At, 24*time.Hour)
+	}
+	return decision
+}
+
+// over says whether a debit of several went past what was left. That debit stays: it errs on the safe side.
+func over(limit *int64, count int64) bool { return limit != nil && count > *limit }
+
+func allowedFrom(cidrs []netip.Prefix, address netip.Addr) bool {
+	if len(cidrs) == 0 {
+		return true
+	}
+	address = address.Unmap().WithZone("")
+	return slices.ContainsFunc(cidrs, func(p netip.Prefix) bool { return p.Contains(address) })
+}
+
+func limits(hot *Hot, now time.Time) []Limit {
+	if hot.MinuteLimit == nil && hot.DayLimit == nil {
+		return nil
+	}
+	list := make([]Limit, 0, 2)
+	if q := hot.MinuteLimit; q != nil {
+		list = append(list, Limit{"minute", *q, time.Minute, max(0, *q-hot.MinuteCount), untilNext(now, time.Minute)})
+	}
+	if q := hot.DayLimit; q != nil {
+		list = append(list, Limit{"day", *q, 24 * time.Hour, max(0, *q-hot.DayCount), untilNext(now, 24*time.Hour)})
+	}
+	return list
+}
+
+// untilNext is the time until the next window of that length, counted from the Unix epoch.
+func untilNext(now time.Time, window time.Duration) time.Duration {
+	return window - time.Duration(now.UnixNano()%int64(window))
+}
+
+// Message says in a sentence, safe to show, why the Decision is what it is and what to do.
+func (d *Decision) Message() string {
+	switch d.Code {
+	case apikey.Valid:
+		return "The key is valid."
+	case apikey.MissingKey:
+		return "Send an API key: Authorization: Bearer <key>."
+	case apikey.MalformedKey:
+		return "This is not a key of this service. Check that it was copied whole."
+	case apikey.UnknownKey:
+		return "No such key."
+	case apikey.InsufficientScope:
+		return "The key lacks the scope " + d.NeededScope + "."
+	case apikey.ManagementKeyOnly:
+		return "A key with management scopes alone opens no protected API. Use a service key."
+	case apikey.AddressNotAllowed:
+		return "The key may not be used from this address."
+	case apikey.RateLimited:
+		return "The key's limit for this minute is used up. Try again after Retry-After."
+	case apikey.DailyLimitExceeded:
+		return "The key's limit for this day is used up. Try again after Retry-After."
+	case apikey.Unavailable:
+		return "The key could not be checked in time. Try again."
+	}
+	return "The key is " + strings.ToLower(string(d.Code)) + "."
+}
