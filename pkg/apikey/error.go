@@ -108,6 +108,7 @@ type Error struct {
 	Fields    []FieldError
 	Scope     string // the scope that was missing, for InsufficientScope
 	RequestID string // set by the door that answers
+	Cause     error  // what lies behind it, for a log alone
 }
 
 // FieldError says what is wrong with one field of a request.
@@ -131,6 +132,9 @@ func Invalid(fields []FieldError) error {
 
 // Error is for logs and errors.Is chains; clients get the JSON.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Unwrap is the Cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // CodeOf is the code of the Error inside err, Internal when there is none.
 func CodeOf(err error) Code {

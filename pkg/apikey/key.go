@@ -74,6 +74,41 @@ func (Record) MarshalJSON() ([]byte, error) {
 // Ended says whether the key was revoked or archived, so that lists leave it out unless asked.
 func (r *Record) Ended() bool { return r.RevokedAt != nil || r.ArchivedAt != nil }
 
+// State is what the key is whatever the clock says: Revoked, Archived, Disabled or Active. A closing key already has the
+// state that it will be left in.
+func (r *Record) State() Status {
+	switch {
+	case r.RevokedAt != nil:
+		return Revoked
+	case r.Closing != nil && r.Closing.Verb == CloseRevoke:
+		return Revoked
+	case r.ArchivedAt != nil, r.Closing != nil && r.Closing.Verb == CloseArchive:
+		return Archived
+	case !r.Enabled, r.Closing != nil:
+		return Disabled
+	}
+	return Active
+}
+
+// Deadline is the moment from which a verify refuses the key: its End, or, when that had already passed when the key was
+// last changed, the Unix epoch. So a key that was ended "now" is refused by every process, also one whose clock is slow.
+func (r *Record) Deadline() *time.Time {
+	end := r.End()
+	if end != nil && !end.After(r.UpdatedAt) {
+		epoch := time.Unix(0, 0).UTC()
+		return &epoch
+	}
+	return end
+}
+
+// What a closing key is to become. A rotation without grace that was cut short leaves the old key disabled: refused, and
+// still there to be rotated, enabled or revoked.
+const (
+	CloseRevoke  = "revoke"
+	CloseArchive = "archive"
+	CloseDisable = "disable"
+)
+
 // Closing marks a key under fire: its ending could not be committed at once, so the key was first closed by one plain
 // write. Verify refuses a closing key. Whoever reads one finishes Verb on behalf of those named here.
 type Closing struct {

@@ -56,12 +56,15 @@ func NewID(at time.Time) string {
 	return ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()).String()
 }
 
-// Diff lists the fields that differ between two states of a key, in the order of their names. What verifies change
-// (last_used_at) and what is derived (status) is left out.
-func Diff(before, after apikey.Key) ([]Change, error) {
-	from, err := fields(before)
-	if err != nil {
-		return nil, err
+// Diff lists the fields that differ between two states of a key, in the order of their names; before is nil for a new
+// key. What verifies change (last_used_at) and what follows from the rest (status, updated_at) is left out.
+func Diff(before *apikey.Key, after apikey.Key) ([]Change, error) {
+	from := map[string]json.RawMessage{}
+	if before != nil {
+		var err error
+		if from, err = fields(*before); err != nil {
+			return nil, err
+		}
 	}
 	to, err := fields(after)
 	if err != nil {

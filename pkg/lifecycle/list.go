@@ -1,0 +1,179 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
+)
+
+const (
+	// MaxPage is the most keys that a caller may ask for at once.
+	MaxPage = 1000
+	// MaxList is the most keys of a list without a limit.
+	MaxList  = 5000
+	pageSize = 100 // of one question to the store
+)
+
+// Get returns a key. It needs keys:read.
+func (s *Service) Get(ctx context.Context, id apikey.ID) (apikey.Key, error) {
+	return s.show(ctx, apikey.KeysRead, id)
+}
+
+// Describe returns a key whose secret was shown to the caller. It needs keys:verify.
+func (s *Service) Describe(ctx context.Context, id apikey.ID) (apikey.Key, error) {
+	return s.show(ctx, apikey.KeysVerify, id)
+}
+
+// Self returns the key that asks. It needs no scope.
+func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
+	by := caller.From(ctx)
+	id, err := apikey.ParseID(by.ID)
+	if by.Kind != caller.Key || err != nil {
+		return apikey.Key{}, apikey.Errorf(apikey.NotFound, "You did not present a key.")
+	}
+	r, err := s.read(ctx, by.OrganizationID, id)
+	return r.Key.At(s.now()), err
+}
+
+func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.Key, error) {
+	by := caller.From(ctx)
+	if err := need(by, scope); err != nil {
+		return apikey.Key{}, err
+	}
+	r, err := s.read(ctx, by.OrganizationID, id)
+	return r.Key.At(s.now()), err
+}
+
+// Filter says which keys a list has. Empty fields do not filter. Revoked and archived keys are left out unless asked
+// for.
+type Filter struct {
+	ProjectID       string
+	EnvironmentID   string
+	ExternalID      string
+	Name            string // its beginning
+	IncludeArchived bool
+	IncludeRevoked  bool
+	StaleDays       int    // only keys not used, or made, for so many days
+	Limit           int    // 1 to MaxPage; 0: MaxList
+	Cursor          string // where an earlier page ended
+}
+
+// List returns the organization's keys, newest first, and a cursor when there may be more. It needs keys:read. Keys that
+// come or go between two pages make no other key appear twice or not at all.
+func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next string, err error) {
+	by := caller.From(ctx)
+	if err := need(by, apikey.KeysRead); err != nil {
+		return nil, "", err
+	}
+	at, err := f.check()
+	if err != nil {
+		return nil, "", err
+	}
+	want := cmp.Or(f.Limit, MaxList)
+	list = []apikey.Key{}
+	for more := true; more; {
+		var page []apikey.Record
+		if page, more, err = s.page(ctx, by.OrganizationID, f, at); err != nil {
+			return nil, "", err
+		}
+		for i := range page {
+			if len(list) == want {
+				return list, at.cursor(), nil
+			}
+			at = PositionOf(&page[i])
+			r, err := s.settled(ctx, page[i])
+			if err != nil {
+				return nil, "", err
+			}
+			if k := r.Key.At(s.now()); f.matches(&k, s.now()) {
+				list = append(list, k)
+			}
+		}
+	}
+	return list, "", nil
+}
+
+// settled is r, after finishing what a crash may have left closing.
+func (s *Service) settled(ctx context.Context, r apikey.Record) (apikey.Record, error) {
+	if r.Closing == nil {
+		return r, nil
+	}
+	return s.read(ctx, r.OrganizationID, r.ID)
+}
+
+// page returns the next keys after a position, from the living and, if wanted, the ended ones.
+func (s *Service) page(ctx context.Context, organizationID string, f Filter, at Position) ([]apikey.Record, bool, error) {
+	q := Query{OrganizationID: organizationID, ProjectID: f.ProjectID, Before: at, Limit: pageSize}
+	page, more, err := s.Store.Keys(ctx, q)
+	if err == nil && (f.IncludeArchived || f.IncludeRevoked) {
+		var ended []apikey.Record
+		var moreEnded bool
+		q.Ended = true
+		ended, moreEnded, err = s.Store.Keys(ctx, q)
+		page = append(page, ended...)
+		more = more || moreEnded || len(page) > pageSize
+		slices.SortFunc(page, func(a, b apikey.Record) int {
+			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
+		})
+		// A key that changed sides between the two questions was seen on both.
+		page = slices.CompactFunc(page, func(a, b apikey.Record) bool { return a.ID == b.ID })
+		page = page[:min(len(page), pageSize)] // each side gave its first pageSize, so these are the first of both
+	}
+	if err != nil {
+		return nil, false, unavailable(err)
+	}
+	return page, more, nil
+}
+
+func (f *Filter) check() (at Position, err error) {
+	var wrong fieldErrors
+	wrong.need(f.Limit >= 0 && f.Limit <= MaxPage, "/limit", "must be 1 to 1000")
+	wrong.need(f.StaleDays >= 0 && f.StaleDays <= MaxIntervalDays, "/stale_days", "must be 1 to 3650")
+	if f.Cursor != "" {
+		at, err = parseCursor(f.Cursor)
+		wrong.need(err == nil, "/cursor", "must be the cursor of an earlier answer")
+	}
+	return at, apikey.Invalid(wrong)
+}
+
+func (f *Filter) matches(k *apikey.Key, now time.Time) bool {
+	used := k.CreatedAt
+	if k.LastUsedAt != nil {
+		used = *k.LastUsedAt
+	}
+	return (f.EnvironmentID == "" || orEmpty(k.EnvironmentID) == f.EnvironmentID) &&
+		(f.ExternalID == "" || orEmpty(k.ExternalID) == f.ExternalID) &&
+		strings.HasPrefix(k.Name, f.Name) &&
+		(f.IncludeArchived || k.Status != apikey.Archived) &&
+		(f.IncludeRevoked || k.Status != apikey.Revoked) &&
+		(f.StaleDays == 0 || !used.After(now.AddDate(0, 0, -f.StaleDays)))
+}
+
+// cursor prints p. It tells nothing but a time and an id that its reader was shown.
+func (p Position) cursor() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %d", p.CreatedAt.UnixMilli(), p.ID))
+}
+
+func parseCursor(text string) (Position, error) {
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return Position{}, fmt.Errorf("reading a cursor: %w", err)
+	}
+	var ms int64
+	var id uint64
+	if _, err := fmt.Sscanf(string(b), "%d %d", &ms, &id); err != nil {
+		return Position{}, fmt.Errorf("reading a cursor: %w", err)
+	}
+	p := Position{time.UnixMilli(ms).UTC(), apikey.ID(id)}
+	if p.cursor() != text {
+		return Position{}, fmt.Errorf("a cursor spelt otherwise")
+	}
+	return p, nil
+}

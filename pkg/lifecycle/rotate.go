@@ -1,0 +1,231 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/caller"
+)
+
+// Rotated is what a rotation leaves: the old key in its grace, and its successor with the plaintext.
+type Rotated struct {
+	Old apikey.Key
+	New apikey.Issued
+}
+
+// Rotate gives a key a successor with the same scopes, limits, networks, expiry and today's count. The old key goes on
+// working for the grace, 0 to MaxGrace; nil means the Service's. It needs keys:write and all of the key's management
+// scopes.
+//
+// Of several who rotate one key at once exactly one wins; the others get AlreadyRotated. While the key's own
+// predecessor is in its grace a rotation is refused with RotationInProgress, except one without grace: that one ends the
+// whole line, because a leak must always be answerable. It refuses with WrongState a key that is not active or disabled.
+func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration) (Rotated, error) {
+	by, period, err := s.mayMoveGrace(ctx, grace, 0)
+	if err != nil {
+		return Rotated{}, err
+	}
+	if err := notItself(by, id); err != nil {
+		return Rotated{}, err
+	}
+	var rotated Rotated
+	closeAs := ""
+	if period == 0 {
+		closeAs = apikey.CloseDisable
+	}
+	err = s.change(ctx, closeAs, func(ctx context.Context) (c Change, err error) {
+		rotated, c, err = s.rotation(ctx, by, id, period)
+		return c, err
+	})
+	if err != nil {
+		return Rotated{}, err
+	}
+	return rotated, nil
+}
+
+// mayMoveGrace is the caller, if it may write keys, and the grace asked for, if it is at least the least and at most
+// MaxGrace.
+func (s *Service) mayMoveGrace(ctx context.Context, grace *time.Duration, least time.Duration) (caller.Caller, time.Duration, error) {
+	by, period := caller.From(ctx), DefaultGrace
+	if err := need(by, apikey.KeysWrite); err != nil {
+		return by, 0, err
+	}
+	if s.Grace > 0 {
+		period = s.Grace
+	}
+	if grace != nil {
+		period = *grace
+	}
+	if period < least || period > MaxGrace {
+		return by, 0, apikey.Invalid([]apikey.FieldError{{Pointer: "/grace_period_seconds",
+			Detail: apikey.Errorf("", "must be %d to %d", int(least.Seconds()), int(MaxGrace.Seconds())).Message}})
+	}
+	return by, period, nil
+}
+
+// rotation decides one attempt.
+func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, grace time.Duration) (Rotated, Change, error) {
+	old, err := s.read(ctx, by.OrganizationID, id)
+	if err != nil {
+		return Rotated{}, Change{}, err
+	}
+	now := s.now()
+	if err := mayRotate(by, &old, now); err != nil {
+		return Rotated{}, Change{}, err
+	}
+	before, err := s.inGraceBefore(ctx, &old, now)
+	if err != nil {
+		return Rotated{}, Change{}, err
+	}
+	if before != nil && grace > 0 {
+		return Rotated{}, Change{}, apikey.Errorf(apikey.RotationInProgress,
+			"The key's predecessor %s is still in its grace. End that first (rotate/end), or rotate with grace_period_seconds 0.", before.ID)
+	}
+	minted := s.Format.Mint(orEmpty(old.EnvironmentID))
+	next, kept := successor(&old, minted, now)
+	was := old
+	old.ReplacedByKeyID, old.NextRotationAt, old.Counted = &next.ID, nil, false
+	endGrace(&old, now.Add(grace))
+	e, err := entry(by, now, audit.Rotated, &was.Key, old.Key)
+	if err != nil {
+		return Rotated{}, Change{}, err
+	}
+	next, old = stamp(next, e), stamp(old, e)
+	c := Change{Create: &next, Update: []Update{{Record: old}}, Entry: e}
+	if grace == 0 {
+		c.Update[0].Frozen = kept // so that not one request more passes on both keys together than on one
+	}
+	if before != nil {
+		endGrace(before, now)
+		c.Update = append(c.Update, Update{Record: stamp(*before, e)})
+	}
+	return Rotated{old.Key.At(now), apikey.Issued{Key: next.Key.At(now), Plaintext: minted.Plaintext}}, c, nil
+}
+
+func mayRotate(by caller.Caller, old *apikey.Record, now time.Time) error {
+	if err := mayGrant(by, &old.Key); err != nil {
+		return err
+	}
+	switch status := old.StatusAt(now); {
+	case status == apikey.Revoked:
+		return apikey.Errorf(apikey.WrongState, "The key is revoked. Create a new one.")
+	case old.ReplacedByKeyID != nil:
+		return apikey.Errorf(apikey.AlreadyRotated, "The key was rotated already: act on its successor %s.", *old.ReplacedByKeyID)
+	case status != apikey.Active && status != apikey.Disabled:
+		return apikey.Errorf(apikey.WrongState, "The key is %s and cannot be rotated.", status)
+	}
+	return nil
+}
+
+// inGraceBefore is the key's predecessor if it is in its grace, else nil.
+func (s *Service) inGraceBefore(ctx context.Context, r *apikey.Record, now time.Time) (*apikey.Record, error) {
+	if r.Predecessor == nil {
+		return nil, nil
+	}
+	p, err := s.read(ctx, r.OrganizationID, *r.Predecessor)
+	if err != nil || !p.InGrace(now) {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// successor is the record that takes old's place, and the windows whose counts it inherits: today's, and tomorrow's,
+// where a process with a fast clock may be counting already.
+func successor(old *apikey.Record, minted apikey.Minted, now time.Time) (apikey.Record, []apikey.Window) {
+	k := old.Key
+	k.ID, k.KeyPrefix, k.Version = minted.ID, minted.Prefix, 0
+	k.Enabled, k.LastUsedAt = true, nil
+	k.CreatedAt, k.UpdatedAt = now, now
+	k.NextRotationAt = nextRotation(now, k.RotationIntervalDays)
+	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: old.Counted, Predecessor: &old.ID,
+		Counts: map[apikey.Window]int64{}}
+	kept := []apikey.Window{apikey.DayWindow(now, 0), apikey.DayWindow(now, -1)}
+	for _, w := range kept {
+		if n := old.Counts[w]; n > 0 {
+			r.Counts[w] = n
+		}
+	}
+	return r, kept
+}
+
+// endGrace sets the end of the key's grace; a grace does not outlast the key's own expiry.
+func endGrace(r *apikey.Record, at time.Time) {
+	if r.ExpiresAt != nil && r.ExpiresAt.Before(at) {
+		at = *r.ExpiresAt
+	}
+	r.GraceExpiresAt = &at
+}
+
+// EndGrace ends, now, the grace of a rotated key, which may be named by itself or by its successor. It needs
+// keys:write. It refuses with NotInGrace when there is no grace, and with OwnKey the key in grace itself.
+func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error) {
+	by := caller.From(ctx)
+	if err := need(by, apikey.KeysWrite); err != nil {
+		return apikey.Key{}, err
+	}
+	return s.moveGrace(ctx, by, id, audit.GraceEnded, func(r *apikey.Record, now time.Time) error {
+		endGrace(r, now)
+		return notItself(by, r.ID)
+	})
+}
+
+// ExtendGrace makes the grace of a rotated key, named as for EndGrace, end the given time from now: later than it
+// would, and at most MaxGrace away. It needs keys:write and all of the key's management scopes.
+func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Duration) (apikey.Key, error) {
+	by, period, err := s.mayMoveGrace(ctx, &grace, time.Second)
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	return s.moveGrace(ctx, by, id, audit.GraceMoved, func(r *apikey.Record, now time.Time) error {
+		was := *r.End()
+		endGrace(r, now.Add(period))
+		if !r.End().After(was) {
+			return apikey.Invalid([]apikey.FieldError{{Pointer: "/grace_period_seconds",
+				Detail: "must reach beyond the present end of the key, " + was.Format(time.RFC3339Nano)}})
+		}
+		return mayGrant(by, &r.Key)
+	})
+}
+
+// moveGrace changes the end of the grace that id names.
+func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID, action audit.Action,
+	move func(*apikey.Record, time.Time) error) (apikey.Key, error) {
+	var moved apikey.Key
+	err := s.change(ctx, "", func(ctx context.Context) (Change, error) {
+		now := s.now()
+		r, err := s.read(ctx, by.OrganizationID, id)
+		if err == nil && !r.InGrace(now) {
+			r, err = s.graceOf(ctx, &r, now)
+		}
+		if err != nil {
+			return Change{}, err
+		}
+		next := r
+		if err := move(&next, now); err != nil {
+			return Change{}, err
+		}
+		c, err := s.update(by, now, action, r, next)
+		if err == nil {
+			moved = c.Update[0].Record.Key
+		}
+		return c, err
+	})
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	return moved.At(s.now()), nil
+}
+
+// graceOf is the predecessor of r in its grace, or NotInGrace.
+func (s *Service) graceOf(ctx context.Context, r *apikey.Record, now time.Time) (apikey.Record, error) {
+	before, err := s.inGraceBefore(ctx, r, now)
+	if err == nil && before == nil {
+		err = apikey.Errorf(apikey.NotInGrace, "Neither the key nor its predecessor is in a grace.")
+	}
+	if err != nil {
+		return apikey.Record{}, err
+	}
+	return *before, nil
+}

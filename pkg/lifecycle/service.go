@@ -1,0 +1,212 @@
+// Package lifecycle holds the verbs of a key's life: create, list, get, rotate, end or extend a grace, revoke. Each
+// verb decides, where the data is touched, whether the caller may; each change is one transaction of everything it
+// touches, the plan's count and the audit entry included, so a crash leaves all of it or nothing.
+//
+// A change is made on what was read. If someone else changed it meanwhile, it is read, authorized and decided again. If
+// the store's answer is lost, the Service looks whether its change took effect before it says anything. What belongs to
+// another organization does not exist. Every error that a client may see is an *apikey.Error.
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/caller"
+	"github.com/latchkey/latchkey/pkg/plan"
+)
+
+const (
+	// DefaultGrace is how long a rotated key goes on working when nobody says otherwise.
+	DefaultGrace = 24 * time.Hour
+	// patience is how long a change is tried against others under way.
+	patience = 5 * time.Second
+	// underFire is how long a change that ends a key is tried before the key is closed first.
+	underFire = 500 * time.Millisecond
+)
+
+// Service performs the verbs. Its fields are set once, before the first use; its methods may be called from many
+// goroutines. They find who is asking in their context (package caller).
+type Service struct {
+	Store  Store
+	Plans  plan.Table
+	Format apikey.Format
+	Now    func() time.Time
+	Grace  time.Duration // of a rotation that does not say; 0: DefaultGrace
+}
+
+// now is the moment as it is stored: UTC, whole milliseconds.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+// errNothingToDo ends a change that finds its goal reached.
+var errNothingToDo = errors.New("nothing to do")
+
+// change makes the Change that decide asks for. decide reads and authorizes; it is called again whenever someone else
+// came first. A change whose end is set must not be kept off by verifies of the same key: after a while the key is
+// closed, so that they are refused and stop, and then the change goes through.
+func (s *Service) change(ctx context.Context, end string, decide func(context.Context) (Change, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	began, closed := time.Now(), false
+	for {
+		c, err := decide(ctx)
+		if errors.Is(err, errNothingToDo) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err = s.commit(ctx, c); !again(err) {
+			return err
+		}
+		if end != "" && !closed && time.Since(began) >= underFire {
+			closed = s.close(ctx, c, end)
+		}
+		if err := pause(ctx); err != nil {
+			return unavailable(err)
+		}
+	}
+}
+
+// again says whether a commit failed because of someone else's change, so that deciding anew is right.
+func again(err error) bool {
+	return errors.Is(err, ErrChanged) || errors.Is(err, ErrCount) || errors.Is(err, apikey.ErrConflict)
+}
+
+// commit commits c and finds out whether it took effect when the answer does not tell. The same Change is sent again
+// until that is certain: its conditions let it take effect once.
+func (s *Service) commit(ctx context.Context, c Change) error {
+	for {
+		err := s.Store.Commit(ctx, c)
+		if err == nil {
+			return nil
+		}
+		landed, readErr := s.landed(ctx, c)
+		switch {
+		case landed:
+			return nil
+		case readErr == nil && again(err):
+			return err
+		}
+		if pause(ctx) != nil {
+			return unavailable(err)
+		}
+	}
+}
+
+// landed says whether c took effect.
+func (s *Service) landed(ctx context.Context, c Change) (bool, error) {
+	if c.Create != nil {
+		r, err := s.Store.Key(ctx, c.Create.ID)
+		if errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		return err == nil && r.Hash.Equal(c.Create.Hash), err
+	}
+	r, err := s.Store.Key(ctx, c.Update[0].Record.ID)
+	return err == nil && r.LastChange == c.Entry.ID, err
+}
+
+// close marks the key that c would end as closing, and says whether it is.
+func (s *Service) close(ctx context.Context, c Change, verb string) bool {
+	r := c.Update[0].Record
+	return s.Store.Close(ctx, r.ID, r.Version-1, apikey.Closing{
+		Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, RequestID: c.Entry.RequestID,
+	}) == nil
+}
+
+// pause waits a moment so that two who collided do not collide again.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(5*time.Millisecond + rand.N(35*time.Millisecond)):
+		return nil
+	}
+}
+
+func unavailable(cause error) error {
+	return &apikey.Error{Code: apikey.Unavailable, Message: "The store did not answer in time. Look whether the change was made, then try again.",
+		Cause: cause}
+}
+
+// read returns a key of the organization, after finishing what a crash may have left closing. Any other organization's
+// key is not found.
+func (s *Service) read(ctx context.Context, organizationID string, id apikey.ID) (apikey.Record, error) {
+	r, err := s.peek(ctx, organizationID, id)
+	for err == nil && r.Closing != nil {
+		if err = s.finish(ctx, r); err == nil {
+			r, err = s.peek(ctx, organizationID, id)
+		}
+	}
+	return r, err
+}
+
+// peek returns a key of the organization as it stands.
+func (s *Service) peek(ctx context.Context, organizationID string, id apikey.ID) (apikey.Record, error) {
+	r, err := s.Store.Key(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && r.OrganizationID != organizationID:
+		return apikey.Record{}, apikey.Errorf(apikey.NotFound, "There is no key %s.", id)
+	case err != nil:
+		return apikey.Record{}, unavailable(err)
+	}
+	return r, nil
+}
+
+// finish commits the ending that a closing key was promised, in the name of whoever asked for it.
+func (s *Service) finish(ctx context.Context, closing apikey.Record) error {
+	return s.change(ctx, "", func(ctx context.Context) (Change, error) {
+		r, err := s.peek(ctx, closing.OrganizationID, closing.ID)
+		if err != nil {
+			return Change{}, err
+		}
+		if r.Closing == nil {
+			return Change{}, errNothingToDo
+		}
+		by := caller.Caller{OrganizationID: r.OrganizationID, Kind: caller.Kind(r.Closing.ActorKind), ID: r.Closing.ActorID,
+			RequestID: r.Closing.RequestID}
+		now := s.now()
+		switch next := r; r.Closing.Verb {
+		case apikey.CloseRevoke:
+			revoke(&next, now, "")
+			return s.update(by, now, audit.Revoked, r, next)
+		default:
+			next.Enabled = false
+			return s.update(by, now, audit.Disabled, r, next)
+		}
+	})
+}
+
+// update is the Change that turns before into after, with its audit entry and the plan's count.
+func (s *Service) update(by caller.Caller, now time.Time, action audit.Action, before, after apikey.Record) (Change, error) {
+	entry, err := entry(by, now, action, &before.Key, after.Key)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Change{Entry: entry, Update: []Update{{Record: stamp(after, entry)}}}
+	if before.Counted && !after.Counted {
+		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
+	}
+	return c, nil
+}
+
+// stamp makes r the next version, as written by the change that entry tells of.
+func stamp(r apikey.Record, e audit.Entry) apikey.Record {
+	r.Version++
+	r.UpdatedAt, r.LastChange, r.Closing = e.At, e.ID, nil
+	return r
+}
+
+func entry(by caller.Caller, now time.Time, action audit.Action, before *apikey.Key, after apikey.Key) (audit.Entry, error) {
+	changes, err := audit.Diff(before, after)
+	e := audit.Entry{ID: audit.NewID(now), OrganizationID: by.OrganizationID, At: now, Action: action,
+		ActorKind: string(by.Kind), ActorID: by.ID, RequestID: by.RequestID, KeyID: &after.ID, Changes: changes}
+	if by.Address.IsValid() {
+		e.Address = by.Address.String()
+	}
+	return e, err
+}

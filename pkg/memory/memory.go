@@ -1,0 +1,266 @@
+// Package memory keeps keys in a map, under the same contracts as the DynamoDB store and the same test suite. It is what
+// `latchkeyd` runs on when it is given no database: complete, exact, safe for many goroutines, and gone with the process.
+package memory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+var (
+	_ lifecycle.Store = (*Store)(nil)
+	_ verify.Store    = (*Store)(nil)
+)
+
+// Store is a lifecycle.Store and a verify.Store.
+type Store struct {
+	mu            sync.Mutex
+	organizations map[string]lifecycle.Organization
+	keys          map[apikey.ID]*apikey.Record
+	entries       map[string][]audit.Entry // by organization, oldest first
+}
+
+// New makes an empty Store.
+func New() *Store {
+	return &Store{
+		organizations: map[string]lifecycle.Organization{},
+		keys:          map[apikey.ID]*apikey.Record{},
+		entries:       map[string][]audit.Entry{},
+	}
+}
+
+// Debit is the hot path's one write: see verify.Store.
+func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return verify.Hot{}, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.keys[d.ID]
+	if !ok {
+		return verify.Hot{}, false, verify.ErrNoKey
+	}
+	hot, err := hotOf(r, &d)
+	if err != nil || verify.Refusal(&hot, &d) != apikey.Valid {
+		return hot, false, err
+	}
+	delete(r.Counts, apikey.MinuteWindow(d.At, 2))
+	delete(r.Counts, apikey.DayWindow(d.At, 2))
+	r.Counts[d.Minute()] += d.Cost
+	r.Counts[d.Day()] += d.Cost
+	used := d.At
+	r.LastUsedAt = &used
+	hot.MinuteCount, hot.DayCount = r.Counts[d.Minute()], r.Counts[d.Day()]
+	return hot, true, nil
+}
+
+func hotOf(r *apikey.Record, d *verify.Debit) (verify.Hot, error) {
+	hot := verify.Hot{
+		Identity: verify.Identity{
+			KeyID: r.ID, OrganizationID: r.OrganizationID, ProjectID: r.ProjectID,
+			EnvironmentID: orEmpty(r.EnvironmentID), ExternalID: orEmpty(r.ExternalID), Scopes: r.Scopes,
+		},
+		Hash:        r.Hash,
+		State:       r.State(),
+		MinuteLimit: r.RateLimitPerMinute,
+		DayLimit:    r.DailyLimit,
+		MinuteCount: r.Counts[d.Minute()],
+		DayCount:    r.Counts[d.Day()],
+	}
+	if end := r.Deadline(); end != nil {
+		hot.End = *end
+	}
+	for _, text := range r.AllowedCIDRs {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return verify.Hot{}, fmt.Errorf("reading the networks of %s: %w", r.ID, err)
+		}
+		hot.CIDRs = append(hot.CIDRs, network)
+	}
+	for w := range r.Counts {
+		if d.Past(w) {
+			hot.Past = append(hot.Past, w)
+		}
+	}
+	return hot, nil
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// Forget drops counters: see verify.Store.
+func (s *Store) Forget(_ context.Context, id apikey.ID, windows []apikey.Window) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.keys[id]; ok {
+		for _, w := range windows {
+			delete(r.Counts, w)
+		}
+	}
+	return nil
+}
+
+// Organization returns one: see lifecycle.Store.
+func (s *Store) Organization(_ context.Context, id string) (lifecycle.Organization, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, ok := s.organizations[id]
+	if !ok {
+		return o, lifecycle.ErrNotFound
+	}
+	o.AllowedScopes = slices.Clone(o.AllowedScopes)
+	return o, nil
+}
+
+// CreateOrganization adds one: see lifecycle.Store.
+func (s *Store) CreateOrganization(_ context.Context, o lifecycle.Organization, entry audit.Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.organizations[o.ID]; ok {
+		return lifecycle.ErrChanged
+	}
+	o.AllowedScopes = slices.Clone(o.AllowedScopes)
+	s.organizations[o.ID] = o
+	s.write(entry)
+	return nil
+}
+
+// Key returns one: see lifecycle.Store.
+func (s *Store) Key(_ context.Context, id apikey.ID) (apikey.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.keys[id]
+	if !ok {
+		return apikey.Record{}, lifecycle.ErrNotFound
+	}
+	return *clone(r), nil
+}
+
+// Keys returns a page: see lifecycle.Store.
+func (s *Store) Keys(_ context.Context, q lifecycle.Query) ([]apikey.Record, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []apikey.Record
+	for _, r := range s.keys {
+		if r.OrganizationID == q.OrganizationID && (q.ProjectID == "" || r.ProjectID == q.ProjectID) &&
+			r.Ended() == q.Ended && lifecycle.PositionOf(r).After(q.Before) {
+			found = append(found, *r)
+		}
+	}
+	slices.SortFunc(found, func(a, b apikey.Record) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
+	})
+	more := len(found) > q.Limit
+	found = found[:min(len(found), q.Limit)]
+	for i := range found {
+		found[i] = *clone(&found[i])
+	}
+	return found, more, nil
+}
+
+// Commit makes a Change: see lifecycle.Store.
+func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(c); err != nil {
+		return err
+	}
+	if c.Create != nil {
+		s.keys[c.Create.ID] = clone(c.Create)
+	}
+	for _, u := range c.Update {
+		r, old := clone(&u.Record), s.keys[u.Record.ID]
+		r.Counts, r.LastUsedAt = old.Counts, old.LastUsedAt
+		s.keys[r.ID] = r
+	}
+	if c.Count != nil {
+		o := s.organizations[c.Count.OrganizationID]
+		o.ActiveKeys += c.Count.Delta
+		s.organizations[o.ID] = o
+	}
+	s.write(c.Entry)
+	return nil
+}
+
+// check tells whether all that the Change requires holds.
+func (s *Store) check(c lifecycle.Change) error {
+	if c.Create != nil && s.keys[c.Create.ID] != nil {
+		return lifecycle.ErrChanged
+	}
+	for _, u := range c.Update {
+		old := s.keys[u.Record.ID]
+		if old == nil || old.Version != u.Record.Version-1 {
+			return lifecycle.ErrChanged
+		}
+		for _, w := range u.Frozen {
+			if old.Counts[w] != u.Record.Counts[w] {
+				return lifecycle.ErrChanged
+			}
+		}
+	}
+	if c.Count == nil {
+		return nil
+	}
+	o, ok := s.organizations[c.Count.OrganizationID]
+	if !ok || c.Count.Delta > 0 && (o.Plan != c.Count.Plan || o.ActiveKeys > c.Count.Max-c.Count.Delta) {
+		return lifecycle.ErrCount
+	}
+	return nil
+}
+
+// Close marks a key as closing: see lifecycle.Store.
+func (s *Store) Close(_ context.Context, id apikey.ID, version int64, c apikey.Closing) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.keys[id]
+	if !ok || r.Version != version || r.Closing != nil {
+		return lifecycle.ErrChanged
+	}
+	r.Closing = &c
+	return nil
+}
+
+// Entries returns up to limit entries of the organization's audit trail that come after the entry named, oldest first,
+// and whether there are more.
+func (s *Store) Entries(_ context.Context, organizationID, after string, limit int) ([]audit.Entry, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.entries[organizationID]
+	from := 0
+	for from < len(all) && all[from].ID <= after {
+		from++
+	}
+	to := min(len(all), from+limit)
+	return slices.Clone(all[from:to]), to < len(all), nil
+}
+
+// write keeps the entries sorted by id: two made in one millisecond may come in either order.
+func (s *Store) write(e audit.Entry) {
+	list := s.entries[e.OrganizationID]
+	at, _ := slices.BinarySearchFunc(list, e.ID, func(e audit.Entry, id string) int { return cmp.Compare(e.ID, id) })
+	s.entries[e.OrganizationID] = slices.Insert(list, at, e)
+}
+
+// clone copies what can be changed through a Record. Fields behind other pointers are replaced, never written through.
+func clone(r *apikey.Record) *apikey.Record {
+	c := *r
+	c.Scopes, c.AllowedCIDRs, c.Counts = slices.Clone(r.Scopes), slices.Clone(r.AllowedCIDRs), maps.Clone(r.Counts)
+	if c.Counts == nil {
+		c.Counts = map[apikey.Window]int64{}
+	}
+	return &c
+}
