@@ -1,0 +1,51 @@
+# What can be done here: make help. PKGS narrows a target to some packages: make test PKGS=./pkg/apikey/...
+
+PKGS ?= ./...
+SHELL := bash
+STATICCHECK := go tool -modfile=tools/go.mod staticcheck
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench dynamodb-local vuln check-format check-lint check-modules check-race check-fuzz
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## run the service in this process on the memory store; it needs nothing but Go
+	go run ./cmd/latchkeyd
+
+test: ## run the tests, on DynamoDB Local too where Java 17 and Maven are there
+	@tools/test $(PKGS)
+
+check: check-format check-lint check-modules check-race check-fuzz ## run everything that a change must pass besides make test
+
+check-format:
+	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+
+check-lint:
+	go vet $(PKGS)
+	$(STATICCHECK) $(PKGS)
+
+check-modules:
+	go mod tidy -diff
+	go mod verify
+	go -C tools mod tidy -diff
+	go -C tools mod verify
+
+check-race:
+	go test -race $(PKGS)
+
+check-fuzz:
+	@tools/fuzz $(PKGS)
+
+fmt: ## format the code
+	gofmt -w .
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem $(PKGS)
+
+dynamodb-local: ## fetch DynamoDB Local for the tests, once, and verify it
+	@tools/dynamodb-local/fetch
+
+vuln: ## look for known vulnerabilities; it asks the Go vulnerability database
+	go run $(GOVULNCHECK) $(PKGS)

@@ -1,0 +1,239 @@
+// Package latchkey_test holds the house to its plan: which room may import which, and what may come in from outside.
+package latchkey_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/latchkey/latchkey"
+
+// What comes from outside, by module. docs/dependencies.md says why.
+const (
+	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
+	httpsfv = "github.com/dunglas/httpsfv"
+	json2   = "github.com/go-json-experiment/json"
+	ulid    = "github.com/oklog/ulid/v2"
+)
+
+// rooms is every room there is.
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory dynamo"
+
+// house is the plan. Data goes in at one door and walks downhill; nothing calls uphill. A package may import the
+// standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
+var house = map[string]struct{ rooms, outside string }{
+	// The nouns, and who is asking. The standard library alone.
+	"pkg/apikey": {},
+	"pkg/caller": {},
+
+	// What a tier may have; what happened.
+	"pkg/plan":  {"apikey", ""},
+	"pkg/audit": {"apikey", ulid},
+
+	// The hot path, and the net/http middleware over it.
+	"pkg/verify": {"apikey", httpsfv},
+	"pkg/guard":  {"apikey verify", ""},
+
+	// The verbs.
+	"pkg/lifecycle": {"apikey plan caller audit", ""},
+
+	// The stores that lifecycle and verify ask for.
+	"pkg/memory": {"apikey lifecycle verify audit", ""},
+	"pkg/dynamo": {"apikey lifecycle verify audit", aws},
+
+	// The HTTP door.
+	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
+
+	// The wiring. Only it knows every room.
+	"pkg/app":       {rooms, ""},
+	"cmd/latchkeyd": {"app", ""},
+
+	// The test kits: the suite that every store passes, and a running service.
+	"pkg/storetest": {"apikey lifecycle verify audit", ""},
+	"pkg/keytest":   {rooms + " app storetest", ""},
+}
+
+// unwelcome names say nothing of what is inside.
+var unwelcome = []string{"util", "utils", "common", "types", "models", "helpers", "internal"}
+
+func TestEveryRoomImportsOnlyWhatItsRowAllows(t *testing.T) {
+	for name, p := range packages(t) {
+		row, ok := house[name]
+		if !ok {
+			t.Errorf("%s has no row in the table house", name)
+			continue
+		}
+		for _, path := range p.Imports {
+			room, ours := strings.CutPrefix(path, module+"/")
+			from := moduleOf(t, path)
+			switch {
+			case ours && !slices.Contains(strings.Fields(row.rooms), strings.TrimPrefix(room, "pkg/")):
+				t.Errorf("%s imports %s, which is not in its row", name, room)
+			case !ours && from != "" && !slices.Contains(strings.Fields(row.outside), from):
+				t.Errorf("%s imports %s of the module %s, which is not in its row", name, path, from)
+			}
+		}
+	}
+}
+
+func TestEveryRowIsAPackage(t *testing.T) {
+	there := packages(t)
+	for name := range house {
+		if _, ok := there[name]; !ok {
+			t.Errorf("the table house has a row for %s, which is no package", name)
+		}
+	}
+}
+
+func TestEveryPackageIsNamedByItsJobAndSaysIt(t *testing.T) {
+	for name, p := range packages(t) {
+		for _, word := range strings.Split(name, "/") {
+			if slices.Contains(unwelcome, word) {
+				t.Errorf("%s: a package is named by its job, not %q", name, word)
+			}
+		}
+		if p.Doc == "" {
+			t.Errorf("%s has no package comment", name)
+		}
+	}
+}
+
+func TestAMainWiresAndDecidesNothing(t *testing.T) {
+	for name, p := range packages(t) {
+		if p.Name != "main" {
+			continue
+		}
+		lines := 0
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(text, []byte("\n"))
+		}
+		if lines >= 60 {
+			t.Errorf("%s has %d lines: a main has fewer than 60", name, lines)
+		}
+	}
+}
+
+func TestEveryDirectDependencyIsExplained(t *testing.T) {
+	var mod struct {
+		Require []struct {
+			Path, Version string
+			Indirect      bool
+		}
+	}
+	readJSON(t, &mod, "go", "mod", "edit", "-json")
+	text, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mod.Require {
+		if !m.Indirect && !bytes.Contains(text, []byte("`"+m.Path+"` "+m.Version)) {
+			t.Errorf("docs/dependencies.md does not explain `%s` %s", m.Path, m.Version)
+		}
+	}
+}
+
+// listed is what go list tells of a package.
+type listed struct {
+	Dir, ImportPath, Name, Doc string
+	Standard                   bool
+	GoFiles, Imports           []string
+	Module                     *struct{ Path string }
+}
+
+// all is every package that the house is built of, by import path; go list is asked once.
+var all map[string]listed
+
+// packages is our own packages that have code besides tests, by their folder.
+func packages(t *testing.T) map[string]listed {
+	t.Helper()
+	list(t)
+	ours := map[string]listed{}
+	for path, p := range all {
+		if name, ok := strings.CutPrefix(path, module+"/"); ok && len(p.GoFiles) > 0 {
+			ours[name] = p
+		}
+	}
+	if len(ours) == 0 {
+		t.Fatal("go list names no package of ours")
+	}
+	return ours
+}
+
+// moduleOf is the module that an import comes from, "" for the standard library.
+func moduleOf(t *testing.T, path string) string {
+	t.Helper()
+	list(t)
+	p, ok := all[path]
+	switch {
+	case p.Standard || path == "C":
+		return ""
+	case !ok || p.Module == nil:
+		t.Fatalf("go list does not know where %s comes from", path)
+	}
+	return p.Module.Path
+}
+
+func list(t *testing.T) {
+	t.Helper()
+	if all != nil {
+		return
+	}
+	watch(t)
+	out := run(t, "go", "list", "-deps", "-json=Dir,ImportPath,Name,Doc,Standard,GoFiles,Imports,Module", "./...")
+	all = map[string]listed{}
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatalf("reading go list: %v", err)
+		}
+		all[p.ImportPath] = p
+	}
+}
+
+// watch walks all our folders. go test repeats an old result while what the test itself opened is unchanged, and it
+// cannot see what go list opens.
+func watch(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readJSON(t *testing.T, into any, command ...string) {
+	t.Helper()
+	if err := json.Unmarshal(run(t, command...), into); err != nil {
+		t.Fatalf("reading %s: %v", strings.Join(command, " "), err)
+	}
+}
+
+func run(t *testing.T, command ...string) []byte {
+	t.Helper()
+	c := exec.Command(command[0], command[1:]...)
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", strings.Join(command, " "), err)
+	}
+	return out
+}
