@@ -1,0 +1,124 @@
+// Package httpapi is the HTTP door: it turns a request into one call of a verb, and what comes of it into an answer.
+//
+// It promises that every route stands in one table, that every answer carries an X-Request-Id of the service's own
+// making, that every refusal is problem details (RFC 9457) with a stable code, and that a request is read strictly:
+// whatever it holds that the route does not know is refused, and all invalid fields are answered at once. It refuses to
+// decide anything about keys, to redirect, to take a caller's word for who they are, and to log what could be a secret.
+package httpapi
+
+import (
+	"log/slog"
+	"maps"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+// API is the service's HTTP face. Its fields are set once, before the first request.
+type API struct {
+	Keys        *lifecycle.Service
+	Verifier    *verify.Verifier
+	Log         *slog.Logger
+	Now         func() time.Time
+	TrustedHops int // proxies of one's own that append to X-Forwarded-For; 0: the client is the connection's peer
+}
+
+// Any is the Method of a route that takes every method.
+const Any = "ANY"
+
+// Route is one row of the service's table.
+type Route struct {
+	Function string // the Lambda that owns it
+	Method   string // or Any
+	Pattern  string // as net/http.ServeMux reads it, without a method
+
+	serve handler
+}
+
+// handler answers one request itself, or returns the error to answer it with.
+type handler func(*response, *http.Request) error
+
+// Routes is the table, or only the rows that the named functions own. A more literal pattern goes before another one.
+func (a *API) Routes(functions ...string) []Route {
+	table := []Route{
+		{"create", "POST", "/v1/api-keys", endpoint(a, http.StatusCreated, readNew, a.create)},
+		{"list", "GET", "/v1/api-keys", endpoint(a, http.StatusOK, readListing, a.list)},
+		{"get", "GET", "/v1/api-keys/{id}", endpoint(a, http.StatusOK, (*request).keyID, a.get)},
+		{"revoke", "DELETE", "/v1/api-keys/{id}", endpoint(a, http.StatusNoContent, (*request).keyID, a.revoke)},
+		{"rotate", "POST", "/v1/api-keys/{id}/rotate", endpoint(a, http.StatusOK, readRotation, a.rotate)},
+		{"rotate", "POST", "/v1/api-keys/{id}/rotate/end", endpoint(a, http.StatusOK, readEnding, a.endGrace)},
+		{"rotate", "POST", "/v1/api-keys/{id}/rotate/extend", endpoint(a, http.StatusOK, readExtension, a.extendGrace)},
+		{"verify", "POST", "/v1/api-keys/verify", endpoint(a, http.StatusOK, readQuestion, a.verify)},
+		{"verify", "GET", "/v1/api-keys/me", endpoint(a, http.StatusOK, readNothing, a.me)},
+		{"verify", Any, "/v1/authorize", a.authorize},
+	}
+	return slices.DeleteFunc(table, func(r Route) bool {
+		return len(functions) > 0 && !slices.Contains(functions, r.Function)
+	})
+}
+
+// Handler serves routes and answers everything else with 404 or 405.
+func (a *API) Handler(routes ...Route) http.Handler {
+	patterns := map[string]methods{}
+	for _, r := range routes {
+		if patterns[r.Pattern] == nil {
+			patterns[r.Pattern] = methods{}
+		}
+		patterns[r.Pattern].add(r)
+	}
+	mux := http.NewServeMux()
+	for pattern, m := range patterns {
+		mux.Handle(pattern, a.answer(m.serve))
+	}
+	mux.Handle("/{path...}", a.answer(unknownRoute))
+	return a.observe(mux)
+}
+
+// observe gives every request its id and its log line, and lets nothing reach next that it would redirect.
+func (a *API) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		res := a.newResponse(w, r)
+		defer a.logRequest(res, r)
+		defer a.rescue(res, r)
+		if clean(r.URL.Path) && clean(r.URL.EscapedPath()) {
+			next.ServeHTTP(res, r)
+		} else {
+			a.fail(res, r, unknownRoute(res, r))
+		}
+	})
+}
+
+// clean says whether p is spelt as ServeMux wants it, which redirects other spellings to an absolute path.
+func clean(p string) bool { return strings.HasPrefix(p, "/") && path.Clean(p) == p }
+
+func unknownRoute(*response, *http.Request) error {
+	return apikey.Errorf(apikey.NotFound, "There is no such route.")
+}
+
+// methods is what one pattern serves.
+type methods map[string]handler
+
+func (m methods) add(r Route) {
+	m[r.Method] = r.serve
+	if r.Method == http.MethodGet {
+		m[http.MethodHead] = r.serve
+	}
+}
+
+func (m methods) serve(w *response, r *http.Request) error {
+	if serve, ok := m[r.Method]; ok {
+		return serve(w, r)
+	}
+	if serve, ok := m[Any]; ok {
+		return serve(w, r)
+	}
+	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	w.Header().Set("Allow", allowed)
+	return apikey.Errorf(apikey.MethodNotAllowed, "This route takes %s.", allowed)
+}

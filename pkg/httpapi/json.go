@@ -1,0 +1,124 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+)
+
+const maxDepth = 16 // objects and lists within one another, the body itself included
+
+// object reads b as the members of one JSON object (RFC 8259, in the strict reading of RFC 7493).
+func (r *request) object(b []byte) {
+	if r.err != nil {
+		return
+	}
+	if !isJSON(r.Header) {
+		r.refuse(apikey.UnsupportedMedia, "Send the body as Content-Type: application/json.")
+		return
+	}
+	s := strict{jsontext.NewDecoder(bytes.NewReader(b), jsontext.AllowDuplicateNames(true)), r}
+	if err := s.document(); err != nil {
+		r.refuse(apikey.InvalidJSON, fmt.Sprintf("The body must be one JSON object: see byte %d.", s.InputOffset()))
+		return
+	}
+	if err := json.Unmarshal(b, &r.members); err != nil {
+		r.refuse(apikey.InvalidJSON, "The body must be one JSON object.")
+	}
+}
+
+// isJSON says whether the body is declared as plain JSON in UTF-8, and nothing else.
+func isJSON(h http.Header) bool {
+	if len(h["Content-Type"]) != 1 || len(h["Content-Encoding"]) > 0 {
+		return false
+	}
+	media, params, err := mime.ParseMediaType(h["Content-Type"][0])
+	if charset, ok := params["charset"]; ok && strings.EqualFold(charset, "utf-8") {
+		delete(params, "charset")
+	}
+	return err == nil && media == "application/json" && len(params) == 0
+}
+
+// strict walks a document token by token. It fails on whatever is not JSON in the strict reading: syntax, UTF-8, lone
+// surrogates, depth, control characters in names. A member that stands twice is a fault of that field.
+type strict struct {
+	*jsontext.Decoder
+	request *request
+}
+
+func (s strict) document() error {
+	if s.PeekKind() != '{' {
+		return fmt.Errorf("the top level is no object")
+	}
+	if err := s.value("", 1); err != nil {
+		return err
+	}
+	if _, err := s.ReadToken(); err != io.EOF {
+		return fmt.Errorf("something follows the object")
+	}
+	return nil
+}
+
+// value walks the value at a pointer. depth is its own if it is an object or a list.
+func (s strict) value(at string, depth int) error {
+	token, err := s.ReadToken()
+	if err != nil {
+		return fmt.Errorf("reading a value: %w", err)
+	}
+	switch kind := token.Kind(); {
+	case kind != '{' && kind != '[':
+		return nil
+	case depth > maxDepth:
+		return fmt.Errorf("more than %d levels", maxDepth)
+	case kind == '{':
+		err = s.members(at, depth)
+	default:
+		err = s.items(at, depth)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.ReadToken() // } or ]
+	return err
+}
+
+func (s strict) members(at string, depth int) error {
+	seen := map[string]bool{}
+	for s.PeekKind() != '}' {
+		token, err := s.ReadToken()
+		if err != nil {
+			return fmt.Errorf("reading a name: %w", err)
+		}
+		name := token.String()
+		if strings.ContainsFunc(name, unicode.IsControl) {
+			return fmt.Errorf("a control character in a name")
+		}
+		if seen[name] {
+			s.request.fault(at+pointer(name), "stands twice")
+		}
+		seen[name] = true
+		if err := s.value(at+pointer(name), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s strict) items(at string, depth int) error {
+	for i := 0; s.PeekKind() != ']'; i++ {
+		if err := s.value(at+"/"+strconv.Itoa(i), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+const (
+	maxBody    = 64 << 10 // bytes
+	maxFaults  = 100      // answered at once
+	maxPointer = 256      // bytes
+)
+
+// request is one request being read. Its methods take what a route knows from the path, the query and the body, and
+// note what is wrong: err ends the reading, faults are answered together. Whatever nobody took is a fault too.
+type request struct {
+	*http.Request
+	format  apikey.Format
+	now     time.Time
+	writer  http.ResponseWriter
+	params  map[string]string
+	members map[string]json.RawMessage
+	faults  []apikey.FieldError
+	err     error
+}
+
+// readRequest is what read makes of r, or the error that tells all that is wrong with it.
+func readRequest[In any](a *API, w *response, r *http.Request, read func(*request) In) (In, error) {
+	req := &request{Request: r, format: a.Verifier.Format, now: a.Now(), writer: w.ResponseWriter}
+	req.query()
+	in := read(req)
+	for _, left := range []([]string){slices.Sorted(maps.Keys(req.params)), slices.Sorted(maps.Keys(req.members))} {
+		for _, name := range left {
+			req.fault(pointer(name), "is not known here")
+		}
+	}
+	if req.err != nil {
+		return in, req.err
+	}
+	return in, apikey.Invalid(req.faults)
+}
+
+// refuse ends the reading. The first refusal stands.
+func (r *request) refuse(code apikey.Code, message string) {
+	if r.err == nil {
+		r.err = apikey.Errorf(code, "%s", message)
+	}
+}
+
+// fault notes what is wrong with one field, once for each. A field too long to be named is named by what holds it.
+func (r *request) fault(pointer, detail string) {
+	for len(pointer) > maxPointer {
+		pointer = pointer[:strings.LastIndexByte(pointer, '/')]
+	}
+	same := func(f apikey.FieldError) bool { return f.Pointer == pointer }
+	if len(r.faults) < maxFaults && !slices.ContainsFunc(r.faults, same) {
+		r.faults = append(r.faults, apikey.FieldError{Pointer: pointer, Detail: detail})
+	}
+}
+
+// merge notes faults that were found elsewhere.
+func (r *request) merge(faults []apikey.FieldError) {
+	for _, f := range faults {
+		r.fault(f.Pointer, f.Detail)
+	}
+}
+
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
+// pointer names a member of the top level (RFC 6901).
+func pointer(name string) string { return "/" + pointerEscapes.Replace(name) }
+
+// keyID is the path's key: its id or its public prefix.
+func (r *request) keyID() apikey.ID {
+	text := r.PathValue("id")
+	if id, err := apikey.ParseID(text); err == nil {
+		return id
+	}
+	id, err := r.format.ParsePrefix(text)
+	if err != nil {
+		r.refuse(apikey.NotFound, "There is no such key.")
+	}
+	return id
+}
+
+// query splits the query by hand: net/url drops what it cannot read.
+func (r *request) query() {
+	r.params = map[string]string{}
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, badName := url.QueryUnescape(rawName)
+		value, badValue := url.QueryUnescape(rawValue)
+		_, again := r.params[name]
+		switch {
+		case pair == "":
+		case badName != nil || !utf8.ValidString(name):
+			r.fault(pointer(rawName), "is not a parameter's name")
+		case badValue != nil || !utf8.ValidString(value):
+			r.fault(pointer(name), "is not well-formed")
+			r.params[name] = ""
+		case again:
+			r.fault(pointer(name), "stands twice")
+		default:
+			r.params[name] = value
+		}
+	}
+}
+
+// param takes a parameter of the query.
+func (r *request) param(name string) (value string, given bool) {
+	value, given = r.params[name]
+	delete(r.params, name)
+	return value, given
+}
+
+// checked takes a parameter that ok accepts, or "".
+func (r *request) checked(name string, ok func(string) bool, rule string) string {
+	value, given := r.param(name)
+	if given && !ok(value) {
+		r.fault(pointer(name), rule)
+	}
+	return value
+}
+
+// number takes a parameter that is a whole number from low to high, or otherwise when it is not given.
+func (r *request) number(name string, low, high, otherwise int64) int64 {
+	value, given := r.param(name)
+	if !given {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < low || n > high || strconv.FormatInt(n, 10) != value {
+		r.fault(pointer(name), fmt.Sprintf("must be a whole number from %d to %d", low, high))
+	}
+	return n
+}
+
+// flag takes a parameter that is true or false.
+func (r *request) flag(name string) bool {
+	isBool := func(s string) bool { return s == "true" || s == "false" }
+	return r.checked(name, isBool, "must be true or false") == "true"
+}
+
+// body reads the JSON object that the request must carry.
+func (r *request) body() { r.object(r.content()) }
+
+// optionalBody reads the JSON object that the request may carry.
+func (r *request) optionalBody() {
+	if b := r.content(); len(b) > 0 {
+		r.object(b)
+	}
+}
+
+func (r *request) content() []byte {
+	b, err := io.ReadAll(http.MaxBytesReader(r.writer, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		r.refuse(apikey.BodyTooLarge, "The body may have at most 65536 bytes.")
+	case err != nil:
+		r.refuse(apikey.InvalidJSON, "The body did not arrive whole.")
+	}
+	return b
+}
+
+// has says whether the body holds a member that was not taken yet.
+func (r *request) has(name string) bool {
+	_, ok := r.members[name]
+	return ok
+}
+
+// required takes a member, which may not be null.
+func (r *request) required(name string, into any) {
+	if !r.has(name) {
+		r.fault(pointer(name), "is required")
+	}
+	r.optional(name, into)
+}
+
+// optional takes a member, which may not be null, and leaves into alone when there is none.
+func (r *request) optional(name string, into any) {
+	if string(r.members[name]) == "null" {
+		r.fault(pointer(name), mustBe(into))
+	}
+	r.nullable(name, into)
+}
+
+// nullable takes a member, and leaves into alone when there is none.
+func (r *request) nullable(name string, into any) {
+	raw, ok := r.members[name]
+	delete(r.members, name)
+	if list, isList := into.(*[]string); isList && ok {
+		*list = r.list(name, raw)
+	} else if ok && json.Unmarshal(raw, into) != nil {
+		r.fault(pointer(name), mustBe(into))
+	}
+}
+
+// list reads a list of strings. One that is no string stays as "", so that the others keep their places.
+func (r *request) list(name string, raw json.RawMessage) []string {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		r.fault(pointer(name), mustBe(&[]string{}))
+	}
+	list := make([]string, len(items))
+	for i, item := range items {
+		if string(item) == "null" || json.Unmarshal(item, &list[i]) != nil {
+			r.fault(pointer(name)+"/"+strconv.Itoa(i), mustBe(&list[i]))
+		}
+	}
+	return list
+}
+
+// mustBe says what a member read into v has to be.
+func mustBe(v any) string {
+	switch v.(type) {
+	case *string, **string:
+		return "must be a string"
+	case *[]string:
+		return "must be a list of strings"
+	case *bool:
+		return "must be true or false"
+	case *int64, **int64, **int, *lifecycle.Limit:
+		return "must be a whole number"
+	case **lifecycle.Moment:
+		return "must be a time such as 2026-11-22T10:00:00Z, or a date"
+	case *netip.Addr:
+		return "must be an IP address"
+	}
+	panic(fmt.Sprintf("httpapi: no rule for a %T", v))
+}
+
+// within notes a number that is out of bounds.
+func (r *request) within(name string, n, low, high int64) {
+	if n < low || n > high {
+		r.fault(pointer(name), fmt.Sprintf("must be %d to %d", low, high))
+	}
+}
