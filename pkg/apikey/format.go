@@ -154,14 +154,30 @@ func checksum(s string) string {
 	return string(b[:])
 }
 
-// crc is crc32.ChecksumIEEE for a string: that one makes a copied slice escape, and junk must cost no allocation.
+// crc is crc32.ChecksumIEEE for a string, four bytes at a time: that one makes a copied slice escape, and junk must cost
+// no allocation.
 func crc(s string) uint32 {
 	sum := ^uint32(0)
+	for ; len(s) >= 4; s = s[4:] {
+		sum ^= uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
+		sum = slicing[3][byte(sum)] ^ slicing[2][byte(sum>>8)] ^ slicing[1][byte(sum>>16)] ^ slicing[0][byte(sum>>24)]
+	}
 	for i := range len(s) {
-		sum = crc32.IEEETable[byte(sum)^s[i]] ^ sum>>8
+		sum = slicing[0][byte(sum)^s[i]] ^ sum>>8
 	}
 	return ^sum
 }
+
+// slicing[n] is the effect of a byte on the sum when n bytes follow it.
+var slicing = func() (t [4]crc32.Table) {
+	t[0] = *crc32.IEEETable
+	for n := 1; n < len(t); n++ {
+		for i, sum := range t[n-1] {
+			t[n][i] = t[0][byte(sum)] ^ sum>>8
+		}
+	}
+	return t
+}()
 
 func randomBase62(n int) string {
 	out := make([]byte, 0, n)

@@ -30,7 +30,7 @@ func (p Plaintext) Reveal() string {
 // an unsalted fast hash is enough (OWASP ASVS 5.0, 6.5.2).
 func (p Plaintext) Hash() Hash {
 	sum := sha256.Sum256([]byte(p.Reveal()))
-	return Hash{&sum}
+	return newHash(sum[:])
 }
 
 // String is "[redacted]".
@@ -50,27 +50,35 @@ func (Plaintext) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Hash is the stored stand-in for a key. It redacts itself as Plaintext does: whoever has a hash could search for its
 // key offline, so no client ever sees one.
-type Hash struct{ sum *[sha256.Size]byte }
+//
+// Both hold a pointer to a string, since that is what fmt never follows: of a pointer to an array it prints the elements
+// when a verb does not fit.
+type Hash struct{ sum *string }
+
+func newHash(sum []byte) Hash {
+	text := string(sum)
+	return Hash{&text}
+}
 
 // ParseHash reads the 32 bytes that Bytes gave.
 func ParseHash(b []byte) (Hash, error) {
 	if len(b) != sha256.Size {
 		return Hash{}, fmt.Errorf("a key's hash has %d bytes, not %d", sha256.Size, len(b))
 	}
-	return Hash{(*[sha256.Size]byte)(append([]byte(nil), b...))}, nil
+	return newHash(b), nil
 }
 
-// Bytes is the hash itself, for a store alone. It is nil for the zero Hash.
+// Bytes is a copy of the hash itself, for a store alone. It is nil for the zero Hash.
 func (h Hash) Bytes() []byte {
 	if h.sum == nil {
 		return nil
 	}
-	return h.sum[:]
+	return []byte(*h.sum)
 }
 
 // Equal compares in constant time. The zero Hash equals nothing, itself included.
 func (h Hash) Equal(other Hash) bool {
-	return h.sum != nil && other.sum != nil && subtle.ConstantTimeCompare(h.sum[:], other.sum[:]) == 1
+	return h.sum != nil && other.sum != nil && subtle.ConstantTimeCompare([]byte(*h.sum), []byte(*other.sum)) == 1
 }
 
 // String is "[redacted]".

@@ -1,0 +1,94 @@
+// Package app wires the rooms together: settings to stores, stores to verbs, verbs to doors. It decides nothing about a
+// key. It also holds what only a running process has: latchkeyd, its development mode, and the demo that shows it.
+package app
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/httpapi"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/plan"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+// Store is what the rooms need of one.
+type Store interface {
+	lifecycle.Store
+	verify.Store
+}
+
+// Settings are what a deployment chooses. The zero value of each is its default.
+type Settings struct {
+	Brand         string        // of new keys; default "lk"
+	RetiredBrands []string      // of older keys that still work
+	Grace         time.Duration // of a rotation that does not say; default 24 h
+	TrustedHops   int           // proxies of one's own in front, each adding to X-Forwarded-For
+	KeysTable     string        // default "latchkey-keys"
+	AuditTable    string        // default "latchkey-audit"
+}
+
+// ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE. What is ill-formed is an error that names it.
+func ReadSettings(getenv func(string) string) (Settings, error) {
+	s := Settings{
+		Brand:      or(getenv("LATCHKEY_BRAND"), "lk"),
+		KeysTable:  or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
+		AuditTable: or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
+	}
+	for brand := range strings.SplitSeq(getenv("LATCHKEY_RETIRED_BRANDS"), ",") {
+		if brand = strings.TrimSpace(brand); brand != "" {
+			s.RetiredBrands = append(s.RetiredBrands, brand)
+		}
+	}
+	grace, err := wholeNumber(getenv, "LATCHKEY_GRACE_SECONDS", int(lifecycle.DefaultGrace.Seconds()), 1, int(lifecycle.MaxGrace.Seconds()))
+	if err != nil {
+		return s, err
+	}
+	s.Grace = time.Duration(grace) * time.Second
+	s.TrustedHops, err = wholeNumber(getenv, "LATCHKEY_TRUSTED_HOPS", 0, 0, 10)
+	return s, err
+}
+
+func wholeNumber(getenv func(string) string, name string, otherwise, least, most int) (int, error) {
+	text := getenv(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("%s is %q: it must be a whole number from %d to %d", name, text, least, most)
+	}
+	return n, nil
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// App is the rooms, wired.
+type App struct {
+	Keys     *lifecycle.Service
+	Verifier *verify.Verifier
+	API      *httpapi.API
+	Store    Store
+}
+
+// New wires the rooms to a store.
+func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App, error) {
+	format, err := apikey.NewFormat(s.Brand, s.RetiredBrands...)
+	if err != nil {
+		return nil, err
+	}
+	keys := &lifecycle.Service{Store: store, Plans: plan.Default(), Format: format, Now: now, Grace: s.Grace}
+	verifier := &verify.Verifier{Store: store, Format: format, Now: now}
+	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops}
+	return &App{keys, verifier, api, store}, nil
+}

@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
+	"github.com/latchkey/latchkey/pkg/dynamo"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+// DevOrganization is the organization of development mode.
+const DevOrganization = "org_dev"
+
+// markPatience is how long a process waits for the one that has just made the tables to mark them.
+const markPatience = 5 * time.Second
+
+// developmentStore opens tables for development on this machine, and makes them when they are not there. It refuses
+// tables that another kind of process made: development would put a management key into them.
+func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, error) {
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}
+	created, err := dynamo.CreateTables(ctx, client, tables)
+	if err != nil {
+		return nil, err
+	}
+	store := dynamo.New(client, tables)
+	if created {
+		return store, store.MarkDevelopment(ctx)
+	}
+	ours, err := store.IsDevelopment(ctx, markPatience)
+	if err == nil && !ours {
+		err = fmt.Errorf("the table %s was not made by latchkeyd -dev, so -dev leaves it alone: name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE",
+			s.KeysTable)
+	}
+	return store, err
+}
+
+// developer makes sure of the organization org_dev, on the plan without bounds, and makes one management key for it
+// with every management scope and no limits. Whatever else the store holds stays as it is.
+func (a *App) developer(ctx context.Context) (apikey.Issued, error) {
+	ctx = caller.With(ctx, caller.Caller{OrganizationID: DevOrganization, Kind: caller.Operator, ID: "latchkeyd",
+		Scopes: apikey.ManagementScopes(), RequestID: "start"})
+	if _, err := a.Keys.AddOrganization(ctx, "enterprise", []string{"*"}); err != nil {
+		return apikey.Issued{}, fmt.Errorf("making the organization %s: %w", DevOrganization, err)
+	}
+	issued, err := a.Keys.Create(ctx, lifecycle.New{ProjectID: "latchkeyd", Name: "Development", Scopes: apikey.ManagementScopes(),
+		RateLimitPerMinute: lifecycle.Limit{Said: true}})
+	if err != nil {
+		return apikey.Issued{}, fmt.Errorf("making the management key: %w", err)
+	}
+	return issued, nil
+}

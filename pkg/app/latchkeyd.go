@@ -1,0 +1,267 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/dynamo"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/memory"
+)
+
+const shutdownPatience = 10 * time.Second
+
+// Process is what a program is given by whoever starts it.
+type Process struct {
+	Args           []string // without the program's name
+	Getenv         func(string) string
+	Stdout, Stderr io.Writer
+}
+
+// options are latchkeyd's flags.
+type options struct {
+	dev         bool
+	listen      string
+	dynamodb    string
+	readyFile   string
+	clockOffset time.Duration
+}
+
+// Latchkeyd runs the whole service in one process until ctx is done, then lets requests under way finish. An error says
+// what to do about it; flag.ErrHelp means that help was asked for and given.
+func Latchkeyd(ctx context.Context, p Process) error {
+	o, err := parseOptions(p)
+	if err != nil {
+		return err
+	}
+	d := &daemon{options: o, process: p, log: logger(p.Stderr)}
+	if d.settings, err = ReadSettings(p.Getenv); err != nil {
+		return err
+	}
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	return d.serve(ctx)
+}
+
+func parseOptions(p Process) (o options, err error) {
+	flags := flag.NewFlagSet("latchkeyd", flag.ContinueOnError)
+	flags.SetOutput(p.Stderr)
+	flags.BoolVar(&o.dev, "dev", false, "development mode: loopback only, the organization org_dev, a management key and a demo API; implied without -dynamodb")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve at")
+	flags.StringVar(&o.dynamodb, "dynamodb", "", "`URL` of DynamoDB, such as http://127.0.0.1:8000; without it everything is in memory and gone at the end")
+	flags.StringVar(&o.readyFile, "ready-file", "", "`path` of a JSON file to write once the service serves")
+	flags.DurationVar(&o.clockOffset, "clock-offset", 0, "development mode: how far the clock is ahead, such as 25h")
+	if err := flags.Parse(p.Args); err != nil {
+		return o, err
+	}
+	o.dev = o.dev || o.dynamodb == ""
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q: see latchkeyd -help", flags.Arg(0))
+	case o.clockOffset != 0 && !o.dev:
+		return o, errors.New("-clock-offset is for development: add -dev, or leave it out")
+	case o.dev && !loopback(o.listen):
+		return o, fmt.Errorf("-listen %s: development mode serves on this machine only, such as 127.0.0.1:8080", o.listen)
+	}
+	return o, nil
+}
+
+// loopback says whether a listening address is this machine's alone.
+func loopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	address, parseErr := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || parseErr == nil && address.IsLoopback())
+}
+
+// daemon is one running latchkeyd.
+type daemon struct {
+	options  options
+	process  Process
+	settings Settings
+	log      *slog.Logger
+	app      *App
+}
+
+// open opens the store and wires the rooms to it.
+func (d *daemon) open(ctx context.Context) error {
+	store, err := d.store(ctx)
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	now := func() time.Time { return time.Now().Add(d.options.clockOffset) }
+	d.app, err = New(store, d.settings, now, d.log)
+	return err
+}
+
+func (d *daemon) store(ctx context.Context) (Store, error) {
+	switch {
+	case d.options.dynamodb == "":
+		return memory.New(), nil
+	case d.options.dev:
+		return developmentStore(ctx, d.options.dynamodb, d.settings)
+	}
+	getenv := d.process.Getenv
+	client, err := dynamo.NewClient(dynamo.Config{
+		Endpoint: d.options.dynamodb, Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
+		AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: set AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use -dev for DynamoDB Local", err)
+	}
+	return dynamo.New(client, dynamo.Tables{Keys: d.settings.KeysTable, Audit: d.settings.AuditTable}), nil
+}
+
+// serve listens, tells whoever waits that it is ready, and serves until ctx is done.
+func (d *daemon) serve(ctx context.Context) error {
+	listener, err := net.Listen("tcp", d.options.listen)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with -listen", err)
+	}
+	defer listener.Close()
+	hello := ready{URL: "http://" + listener.Addr().String()}
+	if d.options.dev {
+		issued, err := d.app.developer(ctx)
+		if err != nil {
+			return err
+		}
+		hello.OrganizationID, hello.ManagementKey, hello.DemoURL = DevOrganization, issued.Plaintext.Reveal(), hello.URL+demoPath
+	}
+	if err := d.announce(hello); err != nil {
+		return err
+	}
+	return d.run(ctx, listener)
+}
+
+func (d *daemon) run(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:           d.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	d.log.Info("stopping: letting requests under way finish")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
+
+// handler is every route of the service, health included, and in development mode the demo.
+func (d *daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", d.app.API.Handler(d.app.API.Routes()...))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", d.readyz)
+	if d.options.dev {
+		mux.Handle("GET "+demoPath, d.app.demo(d.settings.TrustedHops, nil))
+	}
+	return mux
+}
+
+// readyz answers 200 when the store answers.
+func (d *daemon) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if _, err := d.app.Store.Organization(ctx, DevOrganization); err != nil && !errors.Is(err, lifecycle.ErrNotFound) {
+		d.log.Warn("not ready", "error", err)
+		http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// ready is what the ready file holds. What does not exist is absent.
+type ready struct {
+	URL            string `json:"url"`
+	OrganizationID string `json:"organization_id,omitempty"`
+	ManagementKey  string `json:"management_key,omitempty"`
+	DemoURL        string `json:"demo_url,omitempty"`
+}
+
+// announce writes the ready file, whole at once and for its owner alone, and greets a person at a terminal.
+func (d *daemon) announce(r ready) error {
+	d.log.Info("serving", "url", r.URL, "development", d.options.dev, "dynamodb", d.options.dynamodb != "")
+	if terminal(d.process.Stdout) {
+		greet(d.process.Stdout, r)
+	}
+	if d.options.readyFile == "" {
+		return nil
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("printing the ready file: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(d.options.readyFile), ".ready-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("writing the ready file: %w", err)
+	}
+	_, writeErr := f.Write(append(body, '\n'))
+	if err := errors.Join(writeErr, f.Close()); err != nil {
+		return fmt.Errorf("writing the ready file: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	if err := os.Rename(f.Name(), d.options.readyFile); err != nil {
+		return fmt.Errorf("writing the ready file: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	return nil
+}
+
+// greet shows how to begin.
+func greet(w io.Writer, r ready) {
+	fmt.Fprintf(w, "\nLatchkey serves at %s\n", r.URL)
+	if r.ManagementKey == "" {
+		fmt.Fprintln(w)
+		return
+	}
+	fmt.Fprintf(w, `Development mode: everything is forgotten at the end, unless -dynamodb keeps it. In a second terminal:
+
+export URL=%s ADMIN=%s
+
+# make a key, use it, list what there is
+KEY=$(curl -s $URL/v1/api-keys -H "Authorization: Bearer $ADMIN" -H "Content-Type: application/json" -d '{"project_id":"shop","name":"first","scopes":["%s"]}' | sed 's/.*"key":"\([^"]*\)".*/\1/')
+curl -i $URL%s -H "Authorization: Bearer $KEY"
+curl -s "$URL/v1/api-keys?project_id=shop" -H "Authorization: Bearer $ADMIN"
+
+Ctrl-C stops it.
+
+`, r.URL, r.ManagementKey, demoScope, demoPath)
+}
+
+// terminal says whether a person reads w.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// logger writes text for people and JSON for machines.
+func logger(w io.Writer) *slog.Logger {
+	if terminal(w) {
+		return slog.New(slog.NewTextHandler(w, nil))
+	}
+	return slog.New(slog.NewJSONHandler(w, nil))
+}
