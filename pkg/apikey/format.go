@@ -90,7 +90,7 @@ func (f Format) Parse(s string) (Token, error) {
 	if err != nil || tail[0] != '_' || !base62(tail[1:]) || !summed(s) {
 		return Token{}, ErrMalformed
 	}
-	return Token{id, NewPlaintext(strings.Clone(s))}, nil
+	return Token{id, NewPlaintext(s)}, nil
 }
 
 // ParsePrefix reads a key's public prefix, "lk_live_8fK2m9Qx", of this deployment's brands.

@@ -221,3 +221,17 @@ func window(kind byte, n int64) Window {
 
 // Day says whether w is a day's window.
 func (w Window) Day() bool { return strings.HasPrefix(string(w), "d") }
+
+// Near says whether w is the window that now lies in, the one before it, or the one after it.
+func (w Window) Near(now time.Time) bool {
+	length := int64(60)
+	if w.Day() {
+		length = 86400
+	}
+	n := int64(0)
+	for i := 1; i < len(w); i++ {
+		n = n*10 + int64(w[i]-'0')
+	}
+	distance := n - now.Unix()/length
+	return -1 <= distance && distance <= 1
+}

@@ -91,4 +91,9 @@ func TestWindowsNameTheirMinuteAndDay(t *testing.T) {
 		d != apikey.Window(fmt.Sprint("d", noon.Unix()/86400-1)) || m.Day() || !d.Day() {
 		t.Errorf("got %s and %s", m, d)
 	}
+	for back, near := range map[int64]bool{-2: false, -1: true, 0: true, 1: true, 2: false} {
+		if apikey.MinuteWindow(noon, back).Near(noon) != near || apikey.DayWindow(noon, back).Near(noon) != near {
+			t.Errorf("%d windows back: near is not %v", back, near)
+		}
+	}
 }

@@ -54,13 +54,10 @@ func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, er
 	if err != nil || verify.Refusal(&hot, &d) != apikey.Valid {
 		return hot, false, err
 	}
-	delete(r.Counts, apikey.MinuteWindow(d.At, 2))
-	delete(r.Counts, apikey.DayWindow(d.At, 2))
-	r.Counts[d.Minute()] += d.Cost
-	r.Counts[d.Day()] += d.Cost
-	used := d.At
-	r.LastUsedAt = &used
-	hot.MinuteCount, hot.DayCount = r.Counts[d.Minute()], r.Counts[d.Day()]
+	hot.MinuteCount += d.Cost
+	hot.DayCount += d.Cost
+	r.Counts[d.Minute()], r.Counts[d.Day()] = hot.MinuteCount, hot.DayCount
+	r.LastUsedAt = &d.At
 	return hot, true, nil
 }
 

@@ -50,7 +50,7 @@ func ClientAddress(r *http.Request, hops int) netip.Addr {
 
 // SetHeaders adds what a client should know of the Decision: RateLimit and RateLimit-Policy
 // (draft-ietf-httpapi-ratelimit-headers-11), Retry-After (RFC 9110), and WWW-Authenticate (RFC 6750, section 3).
-func (d *Decision) SetHeaders(h http.Header) {
+func (d Decision) SetHeaders(h http.Header) {
 	if len(d.Limits) > 0 {
 		h.Set("RateLimit-Policy", limitField(d.Limits, func(l Limit, p *httpsfv.Params) {
 			p.Add("q", l.Quota)
@@ -70,7 +70,7 @@ func (d *Decision) SetHeaders(h http.Header) {
 }
 
 // Refuse answers a request whose key was refused: status, headers, and problem details.
-func (d *Decision) Refuse(w http.ResponseWriter, requestID string) {
+func (d Decision) Refuse(w http.ResponseWriter, requestID string) {
 	d.SetHeaders(w.Header())
 	w.Header().Set("Cache-Control", "no-store")
 	WriteError(w, &apikey.Error{Code: d.Code, Message: d.Message(), Scope: d.NeededScope, RequestID: requestID})
@@ -92,7 +92,7 @@ func Challenge(scope string) string {
 	return `Bearer realm="latchkey", error="insufficient_scope", scope="` + scope + `"`
 }
 
-func (d *Decision) challenge() string {
+func (d Decision) challenge() string {
 	switch {
 	case d.Code == apikey.MissingKey:
 		return `Bearer realm="latchkey"`

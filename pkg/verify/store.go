@@ -43,11 +43,7 @@ func (d Debit) Day() apikey.Window { return apikey.DayWindow(d.At, 0) }
 
 // Past says whether w ended so long before d that no clock within a minute of ours can still be counting in it. The
 // window just before the present one never is: a slower process may count in it, and dropping it would reopen it.
-func (d Debit) Past(w apikey.Window) bool {
-	kept := []apikey.Window{apikey.MinuteWindow(d.At, 1), d.Minute(), apikey.MinuteWindow(d.At, -1),
-		apikey.DayWindow(d.At, 1), d.Day(), apikey.DayWindow(d.At, -1)}
-	return !slices.Contains(kept, w)
-}
+func (d Debit) Past(w apikey.Window) bool { return !w.Near(d.At) }
 
 // Hot is what one call to a Store tells of a key: all that a decision needs.
 type Hot struct {

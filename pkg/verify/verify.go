@@ -83,7 +83,7 @@ type Limit struct {
 }
 
 // Allowed says whether the key may pass.
-func (d *Decision) Allowed() bool { return d.Code == apikey.Valid }
+func (d Decision) Allowed() bool { return d.Code == apikey.Valid }
 
 // Verify decides about one presented key. A refusal for the client's address, for a management key at a protected door,
 // or for a cost above what was left has debited the key; every other refusal debits nothing.
@@ -204,7 +204,7 @@ func untilNext(now time.Time, window time.Duration) time.Duration {
 }
 
 // Message says in a sentence, safe to show, why the Decision is what it is and what to do.
-func (d *Decision) Message() string {
+func (d Decision) Message() string {
 	switch d.Code {
 	case apikey.Valid:
 		return "The key is valid."
