@@ -96,15 +96,15 @@ func readHot(i item, d *verify.Debit) (verify.Hot, error) {
 	return hot, r.err
 }
 
-// state is the stored one, or for a closing key the one that it is about to have.
+// state is Record.State, of the stored state and a closing that came after it.
 func (r *reader) state() apikey.Status {
-	closing := r.closing()
+	stored, closing := apikey.Status(r.text(attrState)), r.closing()
 	switch {
-	case closing == nil:
-		return apikey.Status(r.text(attrState))
-	case closing.Verb == "revoke":
+	case closing == nil, stored == apikey.Revoked:
+		return stored
+	case closing.Verb == apikey.CloseRevoke:
 		return apikey.Revoked
-	case closing.Verb == "archive":
+	case closing.Verb == apikey.CloseArchive, stored == apikey.Archived:
 		return apikey.Archived
 	}
 	return apikey.Disabled

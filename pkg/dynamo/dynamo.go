@@ -99,9 +99,7 @@ func (s *Store) query(ctx context.Context, doing string, in *dynamodb.QueryInput
 		if err != nil {
 			return nil, failure(doing, err)
 		}
-		for _, i := range out.Items {
-			found = append(found, i)
-		}
+		found = append(found, out.Items...)
 		if len(found) >= want || out.LastEvaluatedKey == nil {
 			return found, nil
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
@@ -21,8 +20,8 @@ const (
 // pays for the whole item.
 const (
 	attrHash         = "h"
-	attrState        = "st" // an apikey.Status: Revoked, Archived, Disabled or Active
-	attrEnd          = "e"
+	attrState        = "st" // Record.State
+	attrEnd          = "e"  // Record.Deadline
 	attrMinuteLimit  = "lm"
 	attrDayLimit     = "ld"
 	attrScopes       = "sc"
@@ -60,11 +59,11 @@ func hotFacts(r *apikey.Record) (item, error) {
 		return nil, err
 	}
 	i := item{
-		attrSchema: number(schemaVersion), attrHash: binary(r.Hash.Bytes()), attrState: text(string(stateOf(r))),
+		attrSchema: number(schemaVersion), attrHash: binary(r.Hash.Bytes()), attrState: text(string(r.State())),
 		attrOrganization: text(r.OrganizationID), attrProject: text(r.ProjectID),
 		attrCounted: flag(r.Counted), attrVersion: number(r.Version),
 	}
-	put(i, attrEnd, r.End(), moment)
+	put(i, attrEnd, r.Deadline(), moment)
 	put(i, attrMinuteLimit, r.RateLimitPerMinute, number)
 	put(i, attrDayLimit, r.DailyLimit, number)
 	put(i, attrEnvironment, r.EnvironmentID, text)
@@ -79,15 +78,6 @@ func hotFacts(r *apikey.Record) (item, error) {
 		i[attrClosing] = text(string(b))
 	}
 	return i, nil
-}
-
-// stateOf is what no clock changes of a key's status.
-func stateOf(r *apikey.Record) apikey.Status {
-	switch status := r.StatusAt(time.Time{}); status {
-	case apikey.Revoked, apikey.Archived, apikey.Disabled:
-		return status
-	}
-	return apikey.Active
 }
 
 // canonical writes networks as a verify reads them.
@@ -121,7 +111,8 @@ func hotItem(r *apikey.Record) (item, error) {
 func profileItem(r *apikey.Record) item {
 	i := primaryKey(pkOf(r.ID), skProfile)
 	i[attrSchema], i[attrVersion] = number(schemaVersion), number(r.Version)
-	i[attrByOrganization], i[attrByProject] = text(byOrganization(r.OrganizationID, r.Ended())), text(byProject(r.OrganizationID, r.ProjectID, r.Ended()))
+	i[attrByOrganization] = text(byOrganization(r.OrganizationID, r.Ended()))
+	i[attrByProject] = text(byProject(r.OrganizationID, r.ProjectID, r.Ended()))
 	i[attrNewest] = text(newest(lifecycle.PositionOf(r)))
 	i["name"], i["key_prefix"], i["created_by"] = text(r.Name), text(r.KeyPrefix), text(r.CreatedBy)
 	i["enabled"], i["rotation_to_secrets_manager"] = flag(r.Enabled), flag(r.RotationToSecretsManager)

@@ -75,17 +75,14 @@ func (s *Store) MarkDevelopment(ctx context.Context) error {
 // IsDevelopment says whether the tables were marked by MarkDevelopment. It waits up to patience for the mark: the
 // process that has just created the tables may be about to put it.
 func (s *Store) IsDevelopment(ctx context.Context, patience time.Duration) (bool, error) {
+	in := &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: developmentKey(), ConsistentRead: aws.Bool(true)}
 	for deadline := time.Now().Add(patience); ; {
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: developmentKey(), ConsistentRead: aws.Bool(true)})
+		out, err := s.client.GetItem(ctx, in)
 		if err == nil && out.Item == nil && time.Now().Before(deadline) {
-			err = pause(ctx)
-			if err == nil {
+			if err = pause(ctx); err == nil {
 				continue
 			}
 		}
-		if err != nil {
-			return false, failure("looking for the mark of development tables", err)
-		}
-		return out.Item != nil, nil
+		return err == nil && out.Item != nil, failure("looking for the mark of development tables", err)
 	}
 }

@@ -59,7 +59,7 @@ var auditTests = []test{
 		s.must(s.Commit(s.Context(), lifecycle.Change{Create: &r, Entry: e}))
 		next := r
 		next.Version, next.Name, e.Action = 2, "changed", audit.Revoked
-		s.changesNothing(nil, lifecycle.Change{Update: []lifecycle.Update{{Record: next}}, Entry: e}, r)
+		s.changesNothing(lifecycle.ErrChanged, lifecycle.Change{Update: []lifecycle.Update{{Record: next}}, Entry: e}, r)
 		entries, _, err := s.Entries(s.Context(), s.organization, "", 10)
 		s.must(err)
 		if slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Action == audit.Revoked }) {

@@ -57,7 +57,7 @@ func (s *suite) refuses(d verify.Debit, want apikey.Code) {
 var debitTests = []test{
 	{"an admitted key comes back with all that a decision needs", func(s *suite) {
 		r := s.full()
-		r.RevokedAt, r.ArchivedAt, r.Closing = nil, nil, nil
+		r.RevokedAt, r.ArchivedAt, r.Closing, r.UpdatedAt = nil, nil, nil, base
 		d := debitOf(&r, base.Add(time.Minute+time.Millisecond))
 		r.Counts = map[apikey.Window]int64{d.Minute(): 3, d.Day(): 5}
 		s.create(r)
@@ -247,6 +247,12 @@ var refusals = []struct {
 	{"expiring in less than a microsecond", apikey.Valid, func(r *apikey.Record, d *verify.Debit) {
 		r.ExpiresAt, d.At = new(base.Add(time.Millisecond)), base.Add(time.Millisecond-time.Nanosecond)
 	}},
+	{"ended with its last change, for a slow clock too", apikey.ExpiredKey, func(r *apikey.Record, d *verify.Debit) {
+		r.ExpiresAt, d.At = &base, base.Add(-30*time.Second)
+	}},
+	{"ending after its last change, for a slow clock", apikey.Valid, func(r *apikey.Record, d *verify.Debit) {
+		r.ExpiresAt, r.UpdatedAt, d.At = &base, base.Add(-time.Millisecond), base.Add(-30*time.Second)
+	}},
 	{"grace over", apikey.ExpiredKey, func(r *apikey.Record, _ *verify.Debit) {
 		r.ReplacedByKeyID, r.GraceExpiresAt, r.ExpiresAt = new(apikey.NewID()), &base, new(base.Add(time.Hour))
 	}},
@@ -366,6 +372,9 @@ func (s *suite) randomKey(random *rand.Rand) apikey.Record {
 			*limit = new(random.Int64N(12))
 		}
 	}
+	if one(random, 3) {
+		r.UpdatedAt = near(random).Truncate(time.Millisecond)
+	}
 	if one(random, 15) {
 		r.Closing = &closing
 	}
@@ -396,9 +405,7 @@ func randomDebit(random *rand.Rand, r *apikey.Record) verify.Debit {
 	if one(random, 3) {
 		d.Cost = 1 + random.Int64N(6)
 	}
-	for _, scope := range []string{"c", "a", "z"}[:random.IntN(3)] {
-		d.Scopes = append(d.Scopes, scope)
-	}
+	d.Scopes = append(d.Scopes, []string{"c", "a"}[:random.IntN(3)]...)
 	if one(random, 30) {
 		d.Scopes = append(d.Scopes, "z")
 	}
@@ -410,18 +417,10 @@ func randomDebit(random *rand.Rand, r *apikey.Record) verify.Debit {
 
 // hotOf is what a Debit should see of r, with these counters.
 func hotOf(r *apikey.Record, d *verify.Debit, counts map[apikey.Window]int64) verify.Hot {
-	hot := verify.Hot{Identity: verify.Identity{OrganizationID: r.OrganizationID, Scopes: r.Scopes}, Hash: r.Hash, State: apikey.Active,
+	hot := verify.Hot{Identity: verify.Identity{OrganizationID: r.OrganizationID, Scopes: r.Scopes}, Hash: r.Hash, State: r.State(),
 		MinuteLimit: r.RateLimitPerMinute, DayLimit: r.DailyLimit, MinuteCount: counts[d.Minute()], DayCount: counts[d.Day()]}
-	if end := r.End(); end != nil {
+	if end := r.Deadline(); end != nil {
 		hot.End = *end
-	}
-	switch {
-	case r.RevokedAt != nil || r.Closing != nil:
-		hot.State = apikey.Revoked
-	case r.ArchivedAt != nil:
-		hot.State = apikey.Archived
-	case !r.Enabled:
-		hot.State = apikey.Disabled
 	}
 	return hot
 }

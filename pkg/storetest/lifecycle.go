@@ -9,6 +9,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/verify"
 )
 
 var keyTests = []test{
@@ -32,10 +33,9 @@ var keyTests = []test{
 	{"a stored key does not change with the caller's copy", func(s *suite) {
 		r := s.create(s.full())
 		for _, mine := range []apikey.Record{r, s.key(r.ID)} {
-			mine.Scopes[0], *mine.DailyLimit, mine.Metadata[1], mine.Counts["m1"], mine.Closing.Verb = "changed", 1, 'x', 1, "changed"
+			mine.Scopes[0], mine.AllowedCIDRs[0], mine.Metadata[1], mine.Counts["m1"] = "changed", "changed", 'x', 1
 		}
-		k := s.key(r.ID)
-		if k.Scopes[0] == "changed" || *k.DailyLimit == 1 || k.Metadata[1] == 'x' || k.Counts["m1"] == 1 || k.Closing.Verb == "changed" {
+		if k := s.key(r.ID); k.Scopes[0] == "changed" || k.AllowedCIDRs[0] == "changed" || k.Metadata[1] == 'x' || k.Counts["m1"] == 1 {
 			s.Fatalf("a caller's copy changed the stored key: %+v", k)
 		}
 	}},
@@ -206,7 +206,7 @@ var commitTests = []test{
 	}},
 }
 
-var closing = apikey.Closing{Verb: "revoke", ActorKind: "user", ActorID: "user_1", RequestID: "req_1"}
+var closing = apikey.Closing{Verb: apikey.CloseRevoke, ActorKind: "user", ActorID: "user_1", RequestID: "req_1"}
 
 var closeTests = []test{
 	{"a closing is kept with the key and changes nothing else", func(s *suite) {
@@ -221,7 +221,7 @@ var closeTests = []test{
 		s.wants(s.Close(s.Context(), r.ID, 2, closing), lifecycle.ErrChanged)
 		s.holds(r)
 		s.must(s.Close(s.Context(), r.ID, 1, closing))
-		s.wants(s.Close(s.Context(), r.ID, 1, apikey.Closing{Verb: "archive"}), lifecycle.ErrChanged)
+		s.wants(s.Close(s.Context(), r.ID, 1, apikey.Closing{Verb: apikey.CloseArchive}), lifecycle.ErrChanged)
 		r.Closing = &closing
 		s.holds(r)
 		unknown := apikey.NewID()
@@ -230,20 +230,28 @@ var closeTests = []test{
 		s.wants(err, lifecycle.ErrNotFound)
 	}},
 	{"a closing key is refused as what it is about to be", func(s *suite) {
-		for verb, want := range map[string]apikey.Code{"revoke": apikey.RevokedKey, "archive": apikey.ArchivedKey,
-			"disable": apikey.DisabledKey, "rotate": apikey.DisabledKey} {
-			r := s.create(s.minimal())
-			s.must(s.Close(s.Context(), r.ID, 1, apikey.Closing{Verb: verb}))
-			s.refuses(debitOf(&r, base), want)
-			if counts := s.key(r.ID).Counts; len(counts) > 0 {
-				s.Fatalf("a key closing to %s was debited: %v", verb, counts)
+		states := []func(*apikey.Record){func(*apikey.Record) {}, func(r *apikey.Record) { r.Enabled = false },
+			func(r *apikey.Record) { r.ArchivedAt = &base }, func(r *apikey.Record) { r.RevokedAt = &base }}
+		for _, verb := range []string{apikey.CloseRevoke, apikey.CloseArchive, apikey.CloseDisable} {
+			for _, state := range states {
+				r := s.minimal()
+				state(&r)
+				s.create(r)
+				r.Closing = &apikey.Closing{Verb: verb}
+				s.must(s.Close(s.Context(), r.ID, 1, *r.Closing))
+				d := debitOf(&r, base)
+				hot, admitted := s.debit(d)
+				if admitted || hot.State != r.State() || verify.Refusal(&hot, &d) == apikey.Valid {
+					s.Fatalf("admitted: %v, and shown as %s, want %s", admitted, hot.State, r.State())
+				}
+				s.holds(r)
 			}
 		}
 	}},
 	{"the next change ends the closing, or sets another", func(s *suite) {
 		r := s.create(s.minimal())
 		s.must(s.Close(s.Context(), r.ID, 1, closing))
-		r = s.update(r, func(r *apikey.Record) { r.Closing = &apikey.Closing{Verb: "archive"} })
+		r = s.update(r, func(r *apikey.Record) { r.Closing = &apikey.Closing{Verb: apikey.CloseArchive} })
 		s.holds(r)
 		s.refuses(debitOf(&r, base), apikey.ArchivedKey)
 		r = s.update(r, func(r *apikey.Record) { r.Closing = nil })

@@ -1,0 +1,154 @@
+package dynamo_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/dynamo"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+// noon is when the tests happen.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// around is a client whose calls pass through do, the SDK's own attempts included as one.
+func around(client *dynamodb.Client, do func(in any, call func() (any, error)) (any, error)) *dynamodb.Client {
+	step := middleware.InitializeMiddlewareFunc("around", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, m middleware.Metadata, err error) {
+		out.Result, err = do(in.Parameters, func() (any, error) {
+			var o middleware.InitializeOutput
+			o, m, err = next.HandleInitialize(ctx, in)
+			return o.Result, err
+		})
+		return out, m, err
+	})
+	return dynamodb.New(client.Options(), func(o *dynamodb.Options) {
+		o.APIOptions = append(o.APIOptions, func(s *middleware.Stack) error { return s.Initialize.Add(step, middleware.Before) })
+	})
+}
+
+// priced is a client that keeps what its last UpdateItem cost.
+func priced(client *dynamodb.Client, price *types.ConsumedCapacity) *dynamodb.Client {
+	return around(client, func(in any, call func() (any, error)) (any, error) {
+		if update, ok := in.(*dynamodb.UpdateItemInput); ok {
+			update.ReturnConsumedCapacity = types.ReturnConsumedCapacityIndexes
+		}
+		out, err := call()
+		if update, ok := out.(*dynamodb.UpdateItemOutput); ok && err == nil {
+			*price = *update.ConsumedCapacity
+		}
+		return out, err
+	})
+}
+
+// record is a key with ids of 36 characters, and scopes and networks of as many bytes.
+func record(idLength, scopeBytes, cidrs int) apikey.Record {
+	id := func(s string) string { return s + strings.Repeat("x", idLength-len(s)) }
+	r := apikey.Record{
+		Key: apikey.Key{ID: apikey.NewID(), OrganizationID: id("org"), ProjectID: id("project"), EnvironmentID: new(id("env")),
+			ExternalID: new(id("external")), Name: strings.Repeat("n", lifecycle.MaxName), Enabled: true,
+			RateLimitPerMinute: new(int64(lifecycle.MaxLimit)), DailyLimit: new(int64(lifecycle.MaxLimit)),
+			Metadata: []byte(`{"a":"` + strings.Repeat("m", 4000) + `"}`), CreatedAt: noon, UpdatedAt: noon,
+			ExpiresAt: new(noon.Add(time.Hour)), GraceExpiresAt: new(noon.Add(2 * time.Hour)), Version: 1_000_000},
+		Counted: true, Counts: map[apikey.Window]int64{},
+	}
+	r.Hash = apikey.NewPlaintext(r.ID.String()).Hash()
+	for n := byte(0); scopeBytes > 0; n++ {
+		size := min(scopeBytes, 25)
+		r.Scopes = append(r.Scopes, strings.Repeat(string('a'+rune(n%26)), size-1)+string('0'+rune(n/26)))
+		scopeBytes -= size
+	}
+	for n := range cidrs {
+		r.AllowedCIDRs = append(r.AllowedCIDRs, "203.0."+string('1'+rune(n/9))+"0."+string('1'+rune(n%9))+"/32")
+	}
+	// Eight old names are kept before a verify drops them; then those of yesterday and of the last minute.
+	for n := range int64(9) {
+		r.Counts[apikey.MinuteWindow(noon, 3+n)] = 999_999_999
+	}
+	for _, w := range []apikey.Window{apikey.MinuteWindow(noon, 1), apikey.MinuteWindow(noon, 0), apikey.DayWindow(noon, 1), apikey.DayWindow(noon, 0)} {
+		r.Counts[w] = 999_999_998
+	}
+	return r
+}
+
+func TestAVerifyOfAFullyPopulatedKeyCostsOneWriteUnit(t *testing.T) {
+	var price types.ConsumedCapacity
+	client := local(t)
+	names := tables(t, client)
+	store := dynamo.New(priced(client, &price), names)
+	for _, row := range []struct {
+		key                       string
+		idLength, scopes, network int
+		units                     float64
+	}{
+		{"no scopes, no networks, ids of 36 characters", 36, 0, 0, 1},
+		{"250 bytes of scopes, 10 networks, ids of 36 characters", 36, 250, 10, 1},
+		{"400 bytes of scopes, ids of 36 characters", 36, 400, 0, 1},
+		{"1000 bytes of scopes", 36, 1000, 0, 2},
+		{"no scopes, ids of 128 characters", 128, 0, 0, 1},
+		{"400 bytes of scopes, ids of 128 characters", 128, 400, 0, 2},
+		{"100 scopes of 25 bytes, 80 networks", 36, 2500, 80, 4},
+	} {
+		r := record(row.idLength, row.scopes, row.network)
+		entry := audit.Entry{ID: audit.NewID(noon), OrganizationID: r.OrganizationID, At: noon}
+		if err := store.Commit(t.Context(), lifecycle.Change{Create: &r, Entry: entry}); err != nil {
+			t.Fatal(err)
+		}
+		d := verify.Debit{ID: r.ID, Hash: r.Hash, OrganizationID: r.OrganizationID, Scopes: r.Scopes, Cost: 1, At: noon}
+		if _, admitted, err := store.Debit(t.Context(), d); err != nil || !admitted {
+			t.Fatalf("%s: admitted %v, %v", row.key, admitted, err)
+		}
+		size := hotSize(t, client, names, r.ID)
+		t.Logf("%s: %d bytes, %v units", row.key, size, *price.CapacityUnits)
+		if units := aws.ToFloat64(price.CapacityUnits); units != row.units || len(price.GlobalSecondaryIndexes) > 0 {
+			t.Errorf("%s: a verify costs %v units and writes %d indexes, want %v and none", row.key, units, len(price.GlobalSecondaryIndexes), row.units)
+		}
+		if row.units == 1 && size > 1024 {
+			t.Errorf("%s: the hot item has %d bytes, want at most 1024", row.key, size)
+		}
+	}
+}
+
+// hotSize is the size of a hot item as DynamoDB counts it: names and values, a number at two digits a byte and one more.
+func hotSize(t *testing.T, client *dynamodb.Client, names dynamo.Tables, id apikey.ID) (size int) {
+	t.Helper()
+	out, err := client.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &names.Keys, Key: itemKey(id, "hot")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range out.Item {
+		size += len(name)
+		switch v := value.(type) {
+		case *types.AttributeValueMemberS:
+			size += len(v.Value)
+		case *types.AttributeValueMemberB:
+			size += len(v.Value)
+		case *types.AttributeValueMemberN:
+			size += (len(v.Value)+1)/2 + 1
+		case *types.AttributeValueMemberBOOL:
+			size++
+		case *types.AttributeValueMemberSS:
+			size += len(strings.Join(v.Value, ""))
+		default:
+			t.Fatalf("a hot item holds a %T", value)
+		}
+	}
+	return size
+}
+
+// itemKey is where one of a key's two items is.
+func itemKey(id apikey.ID, sk string) map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{
+		"pk": &types.AttributeValueMemberS{Value: "K#" + strings.TrimPrefix(id.String(), "key_")},
+		"sk": &types.AttributeValueMemberS{Value: sk},
+	}
+}
