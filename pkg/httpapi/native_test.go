@@ -1,0 +1,356 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+// row is one fact about one endpoint: this request is answered so. In target and body, $id is a key of acme, $prefix its
+// public prefix, and $other a key of another organization.
+type row struct {
+	guarantee    string
+	scopes       string // of the key that asks; "-": no key at all
+	method       string
+	target, body string
+	status       int
+	code         apikey.Code
+}
+
+const everything = "keys:read keys:write keys:verify audit:read org:admin"
+
+func (d *door) ask(t *testing.T, r row) *httptest.ResponseRecorder {
+	t.Helper()
+	own := d.mustCreate(t, "acme", lifecycle.New{Scopes: []string{"orders:read"}})
+	other := d.mustCreate(t, "other", lifecycle.New{})
+	fill := strings.NewReplacer("$id", own.Key.ID.String(), "$prefix", own.Key.KeyPrefix, "$other", other.Key.ID.String(),
+		"$key", own.Plaintext.Reveal())
+	key := ""
+	if r.scopes != "-" {
+		key = d.with(t, strings.Fields(r.scopes)...)
+	}
+	return d.send(request(r.method, fill.Replace(r.target), key, fill.Replace(r.body)))
+}
+
+func TestEveryEndpointAnswersWithTheStatusOfItsTable(t *testing.T) {
+	const create = `{"project_id":"shop","name":"n"}`
+	for _, r := range []row{
+		{"a key is created", everything, "POST", "/v1/api-keys", create, 201, ""},
+		{"creating needs a key", "-", "POST", "/v1/api-keys", create, 401, apikey.MissingKey},
+		{"creating needs keys:write", "keys:read", "POST", "/v1/api-keys", create, 403, apikey.InsufficientScope},
+		{"a service key creates nothing", "orders:read", "POST", "/v1/api-keys", create, 403, apikey.InsufficientScope},
+		{"nobody grants what they do not hold", "keys:write", "POST", "/v1/api-keys", `{"project_id":"shop","name":"n","scopes":["org:admin"]}`, 403, apikey.ScopeNotHeld},
+		{"service scopes lie within the organization's", everything, "POST", "/v1/api-keys", `{"project_id":"shop","name":"n","scopes":["billing:read"]}`, 403, apikey.ScopeNotAllowed},
+		{"creating needs a body", everything, "POST", "/v1/api-keys", "", 415, apikey.UnsupportedMedia},
+		{"creating needs a project", everything, "POST", "/v1/api-keys", `{"name":"n"}`, 422, apikey.InvalidFields},
+		{"creating takes no query", everything, "POST", "/v1/api-keys?project_id=shop", create, 422, apikey.InvalidFields},
+
+		{"keys are listed", everything, "GET", "/v1/api-keys", "", 200, ""},
+		{"listing needs keys:read", "keys:write", "GET", "/v1/api-keys", "", 403, apikey.InsufficientScope},
+		{"listing needs a key", "-", "GET", "/v1/api-keys", "", 401, apikey.MissingKey},
+
+		{"a key is shown by its id", everything, "GET", "/v1/api-keys/$id", "", 200, ""},
+		{"a key is shown by its prefix", everything, "GET", "/v1/api-keys/$prefix", "", 200, ""},
+		{"HEAD goes where GET goes", everything, "HEAD", "/v1/api-keys/$id", "", 200, ""},
+		{"showing needs keys:read", "keys:write", "GET", "/v1/api-keys/$id", "", 403, apikey.InsufficientScope},
+		{"another organization's key does not exist", everything, "GET", "/v1/api-keys/$other", "", 404, apikey.NotFound},
+		{"an unknown key does not exist", everything, "GET", "/v1/api-keys/key_00000001", "", 404, apikey.NotFound},
+		{"what cannot be an id is no key", everything, "GET", "/v1/api-keys/17", "", 404, apikey.NotFound},
+		{"a whole key is no address", everything, "GET", "/v1/api-keys/$key", "", 404, apikey.NotFound},
+		{"an encoded slash is no address", everything, "GET", "/v1/api-keys/$id%2Frotate", "", 404, apikey.NotFound},
+		{"showing takes no query", everything, "GET", "/v1/api-keys/$id?fields=name", "", 422, apikey.InvalidFields},
+
+		{"a key is revoked", everything, "DELETE", "/v1/api-keys/$id", "", 204, ""},
+		{"revoking needs keys:write", "keys:read", "DELETE", "/v1/api-keys/$id", "", 403, apikey.InsufficientScope},
+		{"another organization's key is not revoked", everything, "DELETE", "/v1/api-keys/$other", "", 404, apikey.NotFound},
+
+		{"a key is rotated without a body", everything, "POST", "/v1/api-keys/$id/rotate", "", 200, ""},
+		{"a key is rotated by its prefix", everything, "POST", "/v1/api-keys/$prefix/rotate", "{}", 200, ""},
+		{"a grace may be as short as nothing", everything, "POST", "/v1/api-keys/$id/rotate", `{"grace_period_seconds":0}`, 200, ""},
+		{"a grace may be a week long", everything, "POST", "/v1/api-keys/$id/rotate", `{"grace_period_seconds":604800}`, 200, ""},
+		{"a grace is not longer", everything, "POST", "/v1/api-keys/$id/rotate", `{"grace_period_seconds":604801}`, 422, apikey.InvalidFields},
+		{"a grace is not negative", everything, "POST", "/v1/api-keys/$id/rotate", `{"grace_period_seconds":-1}`, 422, apikey.InvalidFields},
+		{"a grace is not null", everything, "POST", "/v1/api-keys/$id/rotate", `{"grace_period_seconds":null}`, 422, apikey.InvalidFields},
+		{"a grace stands in the body", everything, "POST", "/v1/api-keys/$id/rotate?grace_period_seconds=0", "", 422, apikey.InvalidFields},
+		{"rotating needs keys:write", "keys:read", "POST", "/v1/api-keys/$id/rotate", "", 403, apikey.InsufficientScope},
+		{"another organization's key is not rotated", everything, "POST", "/v1/api-keys/$other/rotate", "", 404, apikey.NotFound},
+
+		{"no grace, nothing to end", everything, "POST", "/v1/api-keys/$id/rotate/end", "", 409, apikey.NotInGrace},
+		{"ending a grace needs keys:write", "keys:read", "POST", "/v1/api-keys/$id/rotate/end", "", 403, apikey.InsufficientScope},
+		{"ending a grace takes no fields", everything, "POST", "/v1/api-keys/$id/rotate/end", `{"now":true}`, 422, apikey.InvalidFields},
+		{"no grace, nothing to extend", everything, "POST", "/v1/api-keys/$id/rotate/extend", `{"grace_period_seconds":60}`, 409, apikey.NotInGrace},
+		{"extending says by how much", everything, "POST", "/v1/api-keys/$id/rotate/extend", `{}`, 422, apikey.InvalidFields},
+		{"extending by nothing is refused", everything, "POST", "/v1/api-keys/$id/rotate/extend", `{"grace_period_seconds":0}`, 422, apikey.InvalidFields},
+
+		{"a key is verified", everything, "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 200, ""},
+		{"a bad key is verified too", everything, "POST", "/v1/api-keys/verify", `{"key":"nonsense"}`, 200, ""},
+		{"verifying needs keys:verify", "keys:read keys:write", "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 403, apikey.InsufficientScope},
+		{"verifying needs a key that asks", "-", "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 401, apikey.MissingKey},
+		{"verifying needs a key to ask about", everything, "POST", "/v1/api-keys/verify", `{}`, 422, apikey.InvalidFields},
+
+		{"a service key may ask what it is", "orders:read", "GET", "/v1/api-keys/me", "", 200, ""},
+		{"no key is nobody", "-", "GET", "/v1/api-keys/me", "", 401, apikey.MissingKey},
+	} {
+		t.Run(r.guarantee, func(t *testing.T) {
+			w := newDoor(t).ask(t, r)
+			if r.method == "HEAD" && w.Body.Len() > 0 {
+				t.Errorf("HEAD has the body %s", w.Body)
+			}
+			problem := want(t, w, r.status, r.code)
+			if r.code == apikey.InsufficientScope && !strings.Contains(w.Header().Get("WWW-Authenticate"), `scope="`+problem.Scope+`"`) {
+				t.Errorf("the challenge is %q", w.Header().Get("WWW-Authenticate"))
+			}
+		})
+	}
+}
+
+func TestCreateHandsOutTheWholeKeyOnce(t *testing.T) {
+	d := newDoor(t)
+	w := d.do("POST", "/v1/api-keys", `{"project_id":"shop","name":"Läden & Co","scopes":["orders:read"],"metadata":{"a":[1,"<b>"]},"expires_at":"2027-01-01"}`)
+	want(t, w, 201, "")
+	var created struct {
+		apikey.Key
+		Plaintext string `json:"key"`
+	}
+	created.Plaintext = read[map[string]any](t, w)["key"].(string)
+	created.Key = read[apikey.Key](t, w)
+	k := created.Key
+	if loc := w.Header().Get("Location"); loc != "api-keys/"+k.ID.String() {
+		t.Errorf("Location is %q", loc)
+	}
+	if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("ETag") != `"1"` {
+		t.Errorf("the headers are %v", w.Header())
+	}
+	if k.Name != "Läden & Co" || string(k.Metadata) != `{"a":[1,"<b>"]}` || k.ExpiresAt.Format(time.RFC3339) != "2027-01-01T00:00:00Z" || *k.RateLimitPerMinute != 60 {
+		t.Errorf("the key is %+v", k)
+	}
+	if me := d.send(request("GET", "/v1/api-keys/me", created.Plaintext, "")); me.Code != 200 {
+		t.Errorf("the new key is answered with %d %s", me.Code, me.Body)
+	}
+	for _, w := range []*httptest.ResponseRecorder{d.do("GET", "/v1/api-keys", ""), d.do("GET", "/v1/api-keys/"+k.ID.String(), "")} {
+		if strings.Contains(w.Body.String(), created.Plaintext[20:]) {
+			t.Error("the secret is shown again")
+		}
+	}
+}
+
+// Every field is there, null or empty when unset, and the answer to create has one more.
+func TestEveryFieldOfAKeyIsAlwaysPresent(t *testing.T) {
+	d := newDoor(t)
+	var fields []string
+	for f := range reflect.TypeFor[apikey.Key]().Fields() {
+		if name := f.Tag.Get("json"); name != "-" {
+			fields = append(fields, name)
+		}
+	}
+	slices.Sort(fields)
+	created := read[map[string]json.RawMessage](t, d.do("POST", "/v1/api-keys", `{"project_id":"shop","name":"n"}`))
+	if created["key"] == nil || string(created["scopes"]) != "[]" || string(created["metadata"]) != "{}" || string(created["expires_at"]) != "null" {
+		t.Errorf("created is %s", created)
+	}
+	delete(created, "key")
+	var id string
+	if err := json.Unmarshal(created["id"], &id); err != nil {
+		t.Fatal(err)
+	}
+	shown := read[map[string]json.RawMessage](t, d.do("GET", "/v1/api-keys/"+id, ""))
+	for _, m := range []map[string]json.RawMessage{created, shown} {
+		if got := names(m); !slices.Equal(got, fields) {
+			t.Errorf("the fields are %v, want %v", got, fields)
+		}
+	}
+}
+
+func names(m map[string]json.RawMessage) (list []string) {
+	for name := range m {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Whatever lifecycle.New has, the body of create takes.
+func TestCreateTakesEveryFieldOfANewKey(t *testing.T) {
+	d := newDoor(t)
+	body := map[string]any{
+		"project_id": "shop", "environment_id": "test-1", "external_id": "customer@7", "name": "all", "scopes": []string{"orders:read", "keys:read"},
+		"rate_limit_per_minute": nil, "daily_limit": 1000, "allowed_cidrs": []string{"192.0.2.0/24"}, "metadata": map[string]any{"team": "a"},
+		"expires_at": "2027-01-01T12:00:00+02:00", "rotation_interval_days": 30, "rotation_webhook_url": "https://example.com/hook",
+		"rotation_to_secrets_manager": true,
+	}
+	for f := range reflect.TypeFor[lifecycle.New]().Fields() {
+		if _, ok := body[f.Tag.Get("json")]; !ok {
+			t.Errorf("%s is not in this test", f.Name)
+		}
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := d.do("POST", "/v1/api-keys", string(text))
+	want(t, w, 201, "")
+	body["expires_at"], body["daily_limit"], body["rotation_interval_days"] = "2027-01-01T10:00:00Z", 1000.0, 30.0
+	body["scopes"] = []string{"keys:read", "orders:read"}
+	got := read[map[string]any](t, w)
+	for name, v := range body {
+		if fmt.Sprint(got[name]) != fmt.Sprint(v) {
+			t.Errorf("%s is %v, want %v", name, got[name], v)
+		}
+	}
+}
+
+func TestRotateAnswersWithTenFields(t *testing.T) {
+	d := newDoor(t)
+	old := d.mustCreate(t, "acme", lifecycle.New{Scopes: []string{"orders:read"}})
+	d.advance(time.Hour)
+	w := d.do("POST", "/v1/api-keys/"+old.Key.ID.String()+"/rotate", `{"grace_period_seconds":60}`)
+	want(t, w, 200, "")
+	fields := read[map[string]json.RawMessage](t, w)
+	ten := []string{"created_at", "expires_at", "grace_expires_at", "key", "key_prefix", "name", "new_key_id", "old_key_id", "project_id", "scopes"}
+	if got := names(fields); !slices.Equal(got, ten) {
+		t.Errorf("the fields are %v", got)
+	}
+	if string(fields["created_at"]) != `"2026-11-22T11:00:30Z"` || string(fields["grace_expires_at"]) != `"2026-11-22T11:01:30Z"` ||
+		string(fields["old_key_id"]) != `"`+old.Key.ID.String()+`"` || string(fields["scopes"]) != `["orders:read"]` {
+		t.Errorf("rotated is %s", w.Body)
+	}
+	if w.Header().Get("Cache-Control") != "no-store" {
+		t.Error("the new secret may be kept by caches")
+	}
+	want(t, d.do("POST", "/v1/api-keys/"+old.Key.ID.String()+"/rotate", ""), 409, apikey.AlreadyRotated)
+	newID := strings.Trim(string(fields["new_key_id"]), `"`)
+	want(t, d.do("POST", "/v1/api-keys/"+newID+"/rotate", ""), 409, apikey.RotationInProgress)
+	extended := d.do("POST", "/v1/api-keys/"+newID+"/rotate/extend", `{"grace_period_seconds":604800}`)
+	want(t, extended, 200, "")
+	if k := read[apikey.Key](t, extended); k.ID != old.Key.ID || k.Status != apikey.Rotated || extended.Header().Get("ETag") != `"3"` {
+		t.Errorf("extended is %s with ETag %s", extended.Body, extended.Header().Get("ETag"))
+	}
+	ended := d.do("POST", "/v1/api-keys/"+old.Key.ID.String()+"/rotate/end", "")
+	want(t, ended, 200, "")
+	if k := read[apikey.Key](t, ended); k.Status != apikey.Expired {
+		t.Errorf("ended is %s", ended.Body)
+	}
+}
+
+func TestRevokingIsForGoodAndMayBeRepeated(t *testing.T) {
+	d := newDoor(t)
+	issued := d.mustCreate(t, "acme", lifecycle.New{})
+	for range 2 {
+		w := d.do("DELETE", "/v1/api-keys/"+issued.Key.ID.String(), "")
+		want(t, w, 204, "")
+		if w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
+			t.Errorf("204 has a body: %s", w.Body)
+		}
+	}
+	want(t, d.send(request("GET", "/v1/api-keys/me", issued.Plaintext.Reveal(), "")), 401, apikey.RevokedKey)
+	want(t, d.do("DELETE", "/v1/api-keys/"+d.manager.Key.ID.String(), ""), 409, apikey.OwnKey)
+	want(t, d.do("POST", "/v1/api-keys/"+d.manager.Key.ID.String()+"/rotate", ""), 409, apikey.OwnKey)
+}
+
+// The Link is relative and keeps the filters, so that whoever follows it sees each key once.
+func TestPagingKeepsTheFiltersAndShowsEachKeyOnce(t *testing.T) {
+	d := newDoor(t)
+	for i := range 25 {
+		d.mustCreate(t, "acme", lifecycle.New{ProjectID: "paged", Name: fmt.Sprintf("ab & c %d", i)})
+		d.mustCreate(t, "acme", lifecycle.New{ProjectID: "else", Name: "ab & c"})
+		d.mustCreate(t, "other", lifecycle.New{ProjectID: "paged", Name: "ab & c"})
+		d.advance(time.Second)
+	}
+	base, err := url.Parse("/prod/v1/api-keys?project_id=paged&name=ab+%26+c&limit=10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sizes []int
+	seen := map[apikey.ID]bool{}
+	for at := base; at != nil; {
+		w := d.do("GET", strings.TrimPrefix(at.String(), "/prod"), "")
+		want(t, w, 200, "")
+		keys := read[[]apikey.Key](t, w)
+		for _, k := range keys {
+			if seen[k.ID] || k.ProjectID != "paged" || k.OrganizationID != "acme" {
+				t.Errorf("%s of %s in %s: seen %v", k.ID, k.OrganizationID, k.ProjectID, seen[k.ID])
+			}
+			seen[k.ID] = true
+		}
+		sizes = append(sizes, len(keys))
+		at = follow(t, at, w.Header().Get("Link"))
+	}
+	if !slices.Equal(sizes, []int{10, 10, 5}) || len(seen) != 25 {
+		t.Errorf("pages of %v with %d keys", sizes, len(seen))
+	}
+	if w := d.do("GET", "/v1/api-keys?project_id=none", ""); w.Body.String() != "[]\n" {
+		t.Errorf("no keys are %s", w.Body)
+	}
+}
+
+func follow(t *testing.T, from *url.URL, link string) *url.URL {
+	t.Helper()
+	if link == "" {
+		return nil
+	}
+	target, ok := strings.CutSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+	if !ok || !strings.HasPrefix(target, "?") {
+		t.Fatalf("the link is %s", link)
+	}
+	next, err := from.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+func TestAListTakesOnlyWellFormedFilters(t *testing.T) {
+	d := newDoor(t)
+	for query, wrong := range map[string][]string{
+		"limit=1": nil, "limit=1000": nil, "stale_days=30": nil, "include_revoked=true&include_archived=false": nil, "": nil, "&": nil,
+		"name=%C3%A4": nil, "environment_id=live&external_id=customer@7": nil,
+		"limit=0": {"/limit"}, "limit=1001": {"/limit"}, "limit=": {"/limit"}, "limit=ten": {"/limit"}, "limit=+1": {"/limit"},
+		"limit=01": {"/limit"}, "limit=1;x=2": {"/limit"}, "limit=99999999999999999999": {"/limit"},
+		"limit=1&limit=1": {"/limit"}, "limit": {"/limit"}, "Limit=1": {"/Limit"},
+		"stale_days=0": {"/stale_days"}, "stale_days=3651": {"/stale_days"},
+		"include_revoked=1": {"/include_revoked"}, "include_archived=TRUE": {"/include_archived"},
+		"project_id=": {"/project_id"}, "project_id=a%23b": {"/project_id"}, "external_id=a%00": {"/external_id"},
+		"environment_id=" + strings.Repeat("a", 129): {"/environment_id"},
+		"name=": {"/name"}, "name=%ff": {"/name"}, "name=%zz": {"/name"}, "name=" + strings.Repeat("a", 201): {"/name"},
+		"cursor=": {"/cursor"}, "cursor=nonsense": {"/cursor"}, "cursor=%zz": {"/cursor"},
+		"colour=red&a%2Fb~=1&limit=0": {"/a~1b~0", "/colour", "/limit"}, "%zz=1": {"/%zz"}, "%ff=1": {"/%ff"},
+	} {
+		w := d.do("GET", "/v1/api-keys?"+query, "")
+		if wrong == nil {
+			want(t, w, 200, "")
+			continue
+		}
+		if got := pointers(want(t, w, 422, apikey.InvalidFields)); !slices.Equal(got, wrong) {
+			t.Errorf("?%s: %v, want %v", query, got, wrong)
+		}
+	}
+}
+
+func TestAListHasWhatItsFiltersAskFor(t *testing.T) {
+	d := newDoor(t)
+	revoked := d.mustCreate(t, "acme", lifecycle.New{Name: "gone"})
+	want(t, d.do("DELETE", "/v1/api-keys/"+revoked.Key.ID.String(), ""), 204, "")
+	d.mustCreate(t, "acme", lifecycle.New{Name: "tested", EnvironmentID: new("test-1"), ExternalID: new("customer")})
+	for query, want := range map[string][]string{
+		"": {"manager", "tested"}, "include_revoked=true": {"gone", "manager", "tested"}, "environment_id=test-1": {"tested"},
+		"external_id=customer": {"tested"}, "name=te": {"tested"}, "name=x": nil, "stale_days=1": nil,
+	} {
+		var got []string
+		for _, k := range read[[]apikey.Key](t, d.do("GET", "/v1/api-keys?"+query, "")) {
+			got = append(got, k.Name)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("?%s has %v, want %v", query, got, want)
+		}
+	}
+}
