@@ -66,7 +66,6 @@ func (a *acknowledged) work(t *testing.T, d *keytest.Daemon, random *rand.Rand) 
 }
 
 func TestAProcessKilledAmidChangesLosesNothingItAcknowledged(t *testing.T) {
-	t.Parallel()
 	s := newTables(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -180,7 +179,6 @@ func allKeys(t *testing.T, store *dynamo.Store, ended bool) (all []apikey.Record
 }
 
 func TestAResponseLostAfterTheCommitLeavesAKeyThatCanBeFoundAndRevoked(t *testing.T) {
-	t.Parallel()
 	onBothStores(t, func(t *testing.T, d *keytest.Daemon) {
 		name := fmt.Sprintf("retried %d", rand.Uint64())
 		for range 2 { // the first answer was lost, so its caller tries again

@@ -18,14 +18,16 @@ type process struct {
 }
 
 // burst sends n requests with the key at once, spread over the processes, and counts those admitted by the window of
-// the process that admitted them. It says whether every clock stayed in one window meanwhile.
-func burst(t *testing.T, processes []process, key string, n int, window time.Duration) (admitted map[int64]int64, steady bool) {
+// the process that admitted them. It says whether that can be judged to the last request: every
+// clock stayed in one window meanwhile, and the store answered everybody in time.
+func burst(t *testing.T, processes []process, key string, n int, window time.Duration) (admitted map[int64]int64, exact bool) {
 	t.Helper()
 	now := func(p process) int64 { return time.Now().Add(p.ahead).UnixNano() / int64(window) }
 	counts, before := make([]atomic.Int64, len(processes)), make([]int64, len(processes))
 	for i, p := range processes {
 		before[i] = now(p)
 	}
+	var late atomic.Bool
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
@@ -34,46 +36,42 @@ func burst(t *testing.T, processes []process, key string, n int, window time.Dur
 			case http.StatusOK:
 				counts[at].Add(1)
 			case http.StatusTooManyRequests:
+			case http.StatusServiceUnavailable: // refused, and perhaps debited
+				late.Store(true)
 			default:
 				t.Errorf("status %d", status)
 			}
 		})
 	}
 	all.Wait()
-	admitted, steady = map[int64]int64{}, true
+	admitted, exact = map[int64]int64{}, !late.Load()
 	for i, p := range processes {
 		admitted[before[i]] += counts[i].Load()
-		steady = steady && now(p) == before[i]
+		exact = exact && now(p) == before[i]
 	}
-	return admitted, steady
+	return admitted, exact
 }
 
-// exactly sends 200 requests at once with a key limited to 100, and again with a new key if a window ended meanwhile.
+// exactly sends 200 requests at once with a key limited to 100, and again with a new key if that could not be judged.
 func exactly(t *testing.T, processes []process, limit string, window time.Duration) {
 	t.Helper()
-	for range 5 {
+	for range 10 {
 		key := processes[0].Create(map[string]any{"rate_limit_per_minute": nil, limit: 100})
-		admitted, steady := burst(t, processes, key.Plaintext, 200, window)
-		if !steady {
+		admitted, exact := burst(t, processes, key.Plaintext, 200, window)
+		if !exact {
 			continue
 		}
-		total := int64(0)
 		for w, n := range admitted {
-			if n > 100 {
-				t.Errorf("the window %d admitted %d", w, n)
+			if n > 100 || n < 100 && len(admitted) == 1 {
+				t.Errorf("the window %d admitted %d of 200, not 100", w, n)
 			}
-			total += n
-		}
-		if len(admitted) == 1 && total != 100 {
-			t.Errorf("%d admitted of 200, not 100", total)
 		}
 		return
 	}
-	t.Error("a window ended during every try")
+	t.Error("no try could be judged")
 }
 
 func TestOfTwoHundredCallersAtOnceExactlyOneHundredAreAdmitted(t *testing.T) {
-	t.Parallel()
 	onBothStores(t, func(t *testing.T, d *keytest.Daemon) {
 		exactly(t, []process{{d, 0}}, "rate_limit_per_minute", time.Minute)
 		exactly(t, []process{{d, 0}}, "daily_limit", 24*time.Hour)
@@ -81,7 +79,6 @@ func TestOfTwoHundredCallersAtOnceExactlyOneHundredAreAdmitted(t *testing.T) {
 }
 
 func TestThreeProcessesAdmitExactlyTheLimitTogether(t *testing.T) {
-	t.Parallel()
 	s := newTables(t)
 	three := []process{{s.start(t), 0}, {s.start(t), 0}, {s.start(t), 0}}
 	exactly(t, three, "rate_limit_per_minute", time.Minute)
@@ -89,7 +86,6 @@ func TestThreeProcessesAdmitExactlyTheLimitTogether(t *testing.T) {
 }
 
 func TestWithOneClockHalfAMinuteAheadNoWindowAdmitsMoreThanTheLimit(t *testing.T) {
-	t.Parallel()
 	s := newTables(t)
 	const ahead = 30 * time.Second
 	two := []process{{s.start(t), 0}, {s.start(t, "-clock-offset", ahead.String()), ahead}}
@@ -98,7 +94,6 @@ func TestWithOneClockHalfAMinuteAheadNoWindowAdmitsMoreThanTheLimit(t *testing.T
 }
 
 func TestWhatOneProcessEndsTheNextRequestToAnotherIsRefused(t *testing.T) {
-	t.Parallel()
 	s := newTables(t)
 	const ahead = time.Hour
 	a, b := s.start(t), s.start(t)
@@ -145,7 +140,6 @@ func TestWhatOneProcessEndsTheNextRequestToAnotherIsRefused(t *testing.T) {
 }
 
 func TestALeakedKeyUnderFireIsRevokedWithinASecond(t *testing.T) {
-	t.Parallel()
 	onBothStores(t, func(t *testing.T, d *keytest.Daemon) {
 		key := d.Create(map[string]any{"rate_limit_per_minute": nil})
 		var revoked atomic.Bool

@@ -32,11 +32,9 @@ func (s tables) start(t *testing.T, flags ...string) *keytest.Daemon {
 // onBothStores runs a test against a latchkeyd in memory and one on DynamoDB.
 func onBothStores(t *testing.T, test func(*testing.T, *keytest.Daemon)) {
 	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
 		test(t, keytest.Start(t))
 	})
 	t.Run("DynamoDB", func(t *testing.T) {
-		t.Parallel()
 		test(t, newTables(t).start(t))
 	})
 }

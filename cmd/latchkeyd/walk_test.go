@@ -16,7 +16,6 @@ import (
 // The walk takes the four requests of a documented system that Latchkey replaces, word for word, and then what its users
 // do with the keys. With LATCHKEY_READY=path it walks through the service that wrote that ready file too.
 func TestTheProjectKeysDocumentIsAnsweredToTheLetter(t *testing.T) {
-	t.Parallel()
 	onBothStores(t, walk)
 	if path := os.Getenv("LATCHKEY_READY"); path != "" {
 		t.Run("attached", func(t *testing.T) { walk(t, keytest.Attach(t, path)) })
