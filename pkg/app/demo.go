@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/latchkey/latchkey/pkg/guard"
+	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -21,13 +22,14 @@ type order struct {
 }
 
 // demo is a small API of the kind that Latchkey protects: a list of orders for keys with the scope orders:read.
-func (a *App) demo(hops int, observe func(*http.Request, verify.Decision)) http.Handler {
+func (a *App) demo(hops int) http.Handler {
 	orders := []order{{1, "padlock", 2}, {2, "hinge", 12}, {3, "door", 1}}
 	list := func(w http.ResponseWriter, r *http.Request) {
 		d, _ := guard.From(r.Context())
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"orders": orders, "for_key": d.KeyPrefix})
 	}
-	protect := guard.New(a.Verifier, guard.Scopes(demoScope), guard.TrustedHops(hops), guard.Observe(observe))
+	note := func(r *http.Request, d verify.Decision) { httpapi.Note(r.Context(), d) }
+	protect := guard.New(a.Verifier, guard.Scopes(demoScope), guard.TrustedHops(hops), guard.Observe(note))
 	return protect(http.HandlerFunc(list))
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/dynamo"
+	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 )
@@ -170,14 +171,15 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 
 // handler is every route of the service, health included, and in development mode the demo.
 func (d *daemon) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", d.app.API.Handler(d.app.API.Routes()...))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", d.readyz)
+	const own = "latchkeyd" // no Lambda has these
+	healthz := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+	routes := append(d.app.API.Routes(),
+		httpapi.Row(own, http.MethodGet, "/healthz", http.HandlerFunc(healthz)),
+		httpapi.Row(own, http.MethodGet, "/readyz", http.HandlerFunc(d.readyz)))
 	if d.options.dev {
-		mux.Handle("GET "+demoPath, d.app.demo(d.settings.TrustedHops, nil))
+		routes = append(routes, httpapi.Row(own, http.MethodGet, demoPath, d.app.demo(d.settings.TrustedHops)))
 	}
-	return mux
+	return d.app.API.Handler(routes...)
 }
 
 // readyz answers 200 when the store answers.

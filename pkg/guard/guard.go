@@ -98,7 +98,7 @@ func (g *guard) protect(next http.Handler) http.Handler {
 			if d.Code == apikey.Unavailable {
 				w.Header().Set("Retry-After", "1")
 			}
-			d.Refuse(w, "")
+			d.Refuse(w)
 			return
 		}
 		d.SetHeaders(w.Header())

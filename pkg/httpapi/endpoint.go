@@ -53,7 +53,7 @@ func (a *API) admit(w *response, r *http.Request, ask verify.Request) (verify.De
 	case d.Code == apikey.Unavailable:
 		a.fail(w, r, unavailable(&d))
 	default:
-		d.Refuse(w, w.requestID)
+		d.Refuse(w)
 	}
 	return d, d.Allowed()
 }

@@ -7,6 +7,7 @@
 package httpapi
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -44,7 +45,8 @@ type Route struct {
 // handler answers one request itself, or returns the error to answer it with.
 type handler func(*response, *http.Request) error
 
-// Routes is the table, or only the rows that the named functions own. A more literal pattern goes before another one.
+// Routes is the table, or only the rows that the named functions own. Where two patterns fit, as for /v1/api-keys/me, the
+// more literal one serves.
 func (a *API) Routes(functions ...string) []Route {
 	table := []Route{
 		{"create", "POST", "/v1/api-keys", endpoint(a, http.StatusCreated, readNew, a.create)},
@@ -63,7 +65,15 @@ func (a *API) Routes(functions ...string) []Route {
 	})
 }
 
-// Handler serves routes and answers everything else with 404 or 405.
+// Row makes a route of a handler from elsewhere, so that it has its request id and log line from here as all others do.
+func Row(function, method, pattern string, h http.Handler) Route {
+	return Route{function, method, pattern, func(w *response, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}}
+}
+
+// Handler serves routes, of which a Lambda gives its own and latchkeyd all, and answers everything else with 404 or 405.
 func (a *API) Handler(routes ...Route) http.Handler {
 	patterns := map[string]methods{}
 	for _, r := range routes {
@@ -84,6 +94,7 @@ func (a *API) Handler(routes ...Route) http.Handler {
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res := a.newResponse(w, r)
+		r = r.WithContext(context.WithValue(r.Context(), responseKey{}, res))
 		defer a.logRequest(res, r)
 		defer a.rescue(res, r)
 		if clean(r.URL.Path) && clean(r.URL.EscapedPath()) {

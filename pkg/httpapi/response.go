@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -26,6 +28,15 @@ type response struct {
 	code      apikey.Code // why the request was refused, or what was found of its key
 }
 
+type responseKey struct{}
+
+// Note tells the log line of the request that ctx belongs to whose key it carried, and what was found of it.
+func Note(ctx context.Context, d verify.Decision) {
+	if w, ok := ctx.Value(responseKey{}).(*response); ok {
+		w.keyPrefix, w.code = d.KeyPrefix, d.Code
+	}
+}
+
 func (a *API) newResponse(w http.ResponseWriter, r *http.Request) *response {
 	now := a.Now()
 	id := "req_" + audit.NewID(now)
@@ -39,8 +50,11 @@ func (w *response) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write sends a part of the body.
+// Write sends a part of the body, and before it the status 200 if nobody chose another.
 func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
 	if w.head {
 		return len(p), nil
 	}
@@ -104,8 +118,13 @@ func (a *API) rescue(w *response, r *http.Request) {
 	}
 }
 
+// logCause says what lies behind an answer of 500 or more. It is an error unless the client just went away.
 func (a *API) logCause(w *response, r *http.Request, err error) {
-	a.Log.LogAttrs(r.Context(), slog.LevelError, "failed", slog.String("request_id", w.requestID), slog.String("error", err.Error()))
+	level := slog.LevelError
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		level = slog.LevelInfo
+	}
+	a.Log.LogAttrs(r.Context(), level, "failed", slog.String("request_id", w.requestID), slog.String("error", err.Error()))
 }
 
 // logRequest says what was asked, by whom and how it ended, in words of our own and the key's public prefix: never the

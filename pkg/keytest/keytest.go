@@ -33,6 +33,8 @@ type Daemon struct {
 	ManagementKey  string `json:"management_key"`
 	DemoURL        string `json:"demo_url"`
 
+	ReadyFile string `json:"-"` // where it wrote all this
+
 	t       testing.TB
 	command *exec.Cmd
 	ended   chan struct{}
@@ -67,8 +69,8 @@ func Start(t testing.TB, flags ...string) *Daemon {
 func StartIn(t testing.TB, environment []string, flags ...string) *Daemon {
 	t.Helper()
 	d := newDaemon(t)
-	readyFile := filepath.Join(t.TempDir(), "ready.json")
-	d.command = exec.Command(Binary(t), append([]string{"-listen", "127.0.0.1:0", "-ready-file", readyFile}, flags...)...)
+	d.ReadyFile = filepath.Join(t.TempDir(), "ready.json")
+	d.command = exec.Command(Binary(t), append([]string{"-listen", "127.0.0.1:0", "-ready-file", d.ReadyFile}, flags...)...)
 	d.command.Env = append([]string{}, environment...)
 	d.command.Stdout, d.command.Stderr = &d.output, &d.output
 	if err := d.command.Start(); err != nil {
@@ -79,7 +81,7 @@ func StartIn(t testing.TB, environment []string, flags ...string) *Daemon {
 		close(d.ended)
 	}()
 	t.Cleanup(d.finish)
-	d.awaitReady(readyFile)
+	d.awaitReady()
 	return d
 }
 
@@ -87,7 +89,8 @@ func StartIn(t testing.TB, environment []string, flags ...string) *Daemon {
 func Attach(t testing.TB, readyFile string) *Daemon {
 	t.Helper()
 	d := newDaemon(t)
-	d.awaitReady(readyFile)
+	d.ReadyFile = readyFile
+	d.awaitReady()
 	return d
 }
 
@@ -106,12 +109,12 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-func (d *Daemon) awaitReady(path string) {
+func (d *Daemon) awaitReady() {
 	d.t.Helper()
 	tick, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
 	defer tick.Stop()
 	for {
-		if b, err := os.ReadFile(path); err == nil {
+		if b, err := os.ReadFile(d.ReadyFile); err == nil {
 			if err := json.Unmarshal(b, d); err != nil {
 				d.t.Fatal(err)
 			}

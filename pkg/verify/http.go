@@ -69,11 +69,13 @@ func (d Decision) SetHeaders(h http.Header) {
 	}
 }
 
-// Refuse answers a request whose key was refused: status, headers, and problem details.
-func (d Decision) Refuse(w http.ResponseWriter, requestID string) {
+// Refuse answers a request whose key was refused: status, headers, and problem details that name the X-Request-Id, if w
+// has one.
+func (d Decision) Refuse(w http.ResponseWriter) {
 	d.SetHeaders(w.Header())
 	w.Header().Set("Cache-Control", "no-store")
-	WriteError(w, &apikey.Error{Code: d.Code, Message: d.Message(), Scope: d.NeededScope, RequestID: requestID})
+	WriteError(w, &apikey.Error{Code: d.Code, Message: d.Message(), Scope: d.NeededScope,
+		RequestID: w.Header().Get("X-Request-Id")})
 }
 
 // WriteError answers with an Error as problem details (RFC 9457).
