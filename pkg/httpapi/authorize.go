@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -47,8 +48,12 @@ func readQuestion(r *request) (ask verify.Request) {
 	return ask
 }
 
-// scopeFaults lists the scopes that no key can have.
+// scopeFaults lists the scopes that no key can have. Of a list too long for any key it says that alone: anybody may send
+// one, and it must cost little.
 func scopeFaults(scopes []string) []apikey.FieldError {
+	if len(scopes) > lifecycle.MaxScopes {
+		return []apikey.FieldError{{Pointer: "/scopes", Detail: fmt.Sprintf("must have at most %d scopes", lifecycle.MaxScopes)}}
+	}
 	k := lifecycle.New{Name: "any", Scopes: scopes}
 	return k.Validate()
 }

@@ -132,11 +132,12 @@ func TestVerifyNamesWhatIsWrongWithTheQuestion(t *testing.T) {
 	for body, wrong := range map[string][]string{
 		`{}`:        {"/key"},
 		`{"key":7}`: {"/key"},
-		`{"key":"k","scopes":"a","ip":7,"cost":"1"}`:           {"/cost", "/ip", "/scopes"},
-		`{"key":null,"scopes":null,"ip":null,"cost":null}`:     {"/cost", "/ip", "/key", "/scopes"},
-		`{"key":"k","scopes":["a b",1],"ip":"here","cost":0}`:  {"/cost", "/ip", "/scopes/0", "/scopes/1"},
-		`{"key":"k","ip":"","cost":1000001,"door":"any"}`:      {"/cost", "/door", "/ip"},
-		`{"key":"k","ip":"192.0.2.0/24","organization_id":""}`: {"/ip", "/organization_id"},
+		`{"key":"k","scopes":"a","ip":7,"cost":"1"}`:                    {"/cost", "/ip", "/scopes"},
+		`{"key":null,"scopes":null,"ip":null,"cost":null}`:              {"/cost", "/ip", "/key", "/scopes"},
+		`{"key":"k","scopes":["a b",1],"ip":"here","cost":0}`:           {"/cost", "/ip", "/scopes/0", "/scopes/1"},
+		`{"key":"k","ip":"","cost":1000001,"door":"any"}`:               {"/cost", "/door", "/ip"},
+		`{"key":"k","scopes":["` + strings.Repeat(`a","`, 100) + `b"]}`: {"/scopes"},
+		`{"key":"k","ip":"192.0.2.0/24","organization_id":""}`:          {"/ip", "/organization_id"},
 	} {
 		if got := pointers(want(t, d.do("POST", "/v1/api-keys/verify", body), 422, apikey.InvalidFields)); !slices.Equal(got, wrong) {
 			t.Errorf("%s: %v, want %v", body, got, wrong)
@@ -207,6 +208,7 @@ func TestAuthorizeLetsNobodyInOnADemandItCannotRead(t *testing.T) {
 	for query, wrong := range map[string]string{
 		"scopes=": "/scopes", "scopes=,": "/scopes", "scopes=+": "/scopes", "scopes": "/scopes", "scopes=a%00": "/scopes", "scopes=a%22b": "/scopes",
 		"scopes=orders:read&scopes=orders:read": "/scopes", "scopes=orders:*": "/scopes", "scopes=%zz": "/scopes", "scopes=orders:read;a": "/scopes",
+		"scopes=" + strings.Repeat("a,", 100_000): "/scopes",
 		"cost=": "/cost", "cost=0": "/cost", "cost=-1": "/cost", "cost=1.5": "/cost", "cost=1000001": "/cost", "cost=1&cost=1": "/cost", "cost=0x1": "/cost",
 		"scope=orders:read": "/scope", "Scopes=orders:read": "/Scopes",
 	} {

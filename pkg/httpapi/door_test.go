@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,16 +23,32 @@ import (
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
-func TestEveryCodeHasAStatusAndATitle(t *testing.T) {
-	for _, code := range []apikey.Code{apikey.Valid, apikey.MissingKey, apikey.MalformedKey, apikey.UnknownKey, apikey.RevokedKey,
-		apikey.ArchivedKey, apikey.DisabledKey, apikey.ExpiredKey, apikey.InsufficientScope, apikey.ManagementKeyOnly,
-		apikey.AddressNotAllowed, apikey.RateLimited, apikey.DailyLimitExceeded, apikey.Unavailable, apikey.InvalidJSON,
-		apikey.InvalidFields, apikey.UnsupportedMedia, apikey.BodyTooLarge, apikey.NotFound, apikey.MethodNotAllowed,
-		apikey.ScopeNotHeld, apikey.ScopeNotAllowed, apikey.Escalation, apikey.PlanRefused, apikey.OwnKey, apikey.WrongState,
-		apikey.AlreadyRotated, apikey.RotationInProgress, apikey.NotInGrace} {
-		if code.Status() == 500 || code.Title() == "" {
+// codes are all that package apikey has.
+func codes(t *testing.T) (list []apikey.Code) {
+	t.Helper()
+	source, err := os.ReadFile("../apikey/error.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t\w+ +Code = "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		list = append(list, apikey.Code(m[1]))
+	}
+	if len(list) < 30 {
+		t.Fatalf("found %d codes", len(list))
+	}
+	return list
+}
+
+func TestEveryCodeHasAStatusAndATitleOfItsOwn(t *testing.T) {
+	titles := map[string]apikey.Code{}
+	for _, code := range codes(t) {
+		if (code.Status() == 500) != (code == apikey.Internal) || code.Title() == "" {
 			t.Errorf("%s has the status %d and the title %q", code, code.Status(), code.Title())
 		}
+		if other, taken := titles[code.Title()]; taken {
+			t.Errorf("%s has the title of %s", code, other)
+		}
+		titles[code.Title()] = code
 	}
 }
 
@@ -278,6 +295,17 @@ func TestAPanicIsAnsweredAndTellsNoSecret(t *testing.T) {
 	}
 	d.Keys.Store = d.store
 	want(t, d.do("GET", "/v1/api-keys/me", ""), 200, "")
+}
+
+func TestAClientThatWentAwayIsNoErrorOfOurs(t *testing.T) {
+	d := newDoor(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := d.send(request("GET", "/v1/api-keys/me", d.manager.Plaintext.Reveal(), "").WithContext(ctx))
+	want(t, w, 503, apikey.Unavailable)
+	if log := d.logged(); strings.Contains(log, "ERROR") || !strings.Contains(log, "context canceled") {
+		t.Errorf("the log has %s", log)
+	}
 }
 
 // failing is a store whose error is not one that a client may see.

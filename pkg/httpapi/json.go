@@ -103,11 +103,12 @@ func (s strict) members(at string, depth int) error {
 		if strings.ContainsFunc(name, unicode.IsControl) {
 			return fmt.Errorf("a control character in a name")
 		}
+		member := below(at, name)
 		if seen[name] {
-			s.request.fault(at+pointer(name), "stands twice")
+			s.request.fault(member, "stands twice")
 		}
 		seen[name] = true
-		if err := s.value(at+pointer(name), depth+1); err != nil {
+		if err := s.value(member, depth+1); err != nil {
 			return err
 		}
 	}
@@ -116,9 +117,17 @@ func (s strict) members(at string, depth int) error {
 
 func (s strict) items(at string, depth int) error {
 	for i := 0; s.PeekKind() != ']'; i++ {
-		if err := s.value(at+"/"+strconv.Itoa(i), depth+1); err != nil {
+		if err := s.value(below(at, strconv.Itoa(i)), depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// below is the pointer of a member of what stands at a pointer. One that is too long to be answered grows no further.
+func below(at, name string) string {
+	if len(at) > maxPointer {
+		return at
+	}
+	return at + pointer(name)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -205,9 +206,19 @@ func (r *request) nullable(name string, into any) {
 	delete(r.members, name)
 	if list, isList := into.(*[]string); isList && ok {
 		*list = r.list(name, raw)
-	} else if ok && json.Unmarshal(raw, into) != nil {
+	} else if ok && json.Unmarshal(plain(raw), into) != nil {
 		r.fault(pointer(name), mustBe(into))
 	}
+}
+
+// plain spells a whole number without fraction or exponent, as encoding/json wants it: 60.0 and 6e1 are 60. It leaves
+// everything else as it is.
+func plain(raw json.RawMessage) json.RawMessage {
+	n, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || n != math.Trunc(n) || math.Abs(n) > 1<<53 {
+		return raw
+	}
+	return strconv.AppendInt(nil, int64(n), 10)
 }
 
 // list reads a list of strings. One that is no string stays as "", so that the others keep their places.
