@@ -116,6 +116,34 @@ func TestAHandlerServesItsOwnRowsAlone(t *testing.T) {
 	}
 }
 
+// A row from elsewhere has the id, the log line, the rescue and the 405 that every route has.
+func TestARowFromElsewhereIsServedAsAllOthersAre(t *testing.T) {
+	d := newDoor(t)
+	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpapi.Note(r.Context(), verify.Decision{Code: apikey.Valid, KeyPrefix: "lk_live_00000001"})
+		if r.URL.Query().Has("panic") {
+			panic("at the disco")
+		}
+		if r.URL.Query().Has("body") {
+			_, _ = io.WriteString(w, "hello")
+		}
+	})
+	d.Handler = d.API.Handler(append(d.Routes(), httpapi.Row("demo", "GET", "/demo", guarded))...)
+	want(t, d.do("GET", "/demo", ""), 200, "")
+	if w := d.do("GET", "/demo?body", ""); w.Body.String() != "hello" {
+		t.Errorf("the body is %s", w.Body)
+	}
+	want(t, d.do("GET", "/demo?panic", ""), 500, apikey.Internal)
+	want(t, d.do("POST", "/demo", ""), 405, apikey.MethodNotAllowed)
+	log := d.logged()
+	for _, part := range []string{`"route":"/demo","status":200,"duration_ms":0,"key_prefix":"lk_live_00000001","code":"valid"`, `"route":"/demo","status":500`, `"route":"/demo","status":405`} {
+		if !strings.Contains(log, part) {
+			t.Errorf("the log lacks %s: %s", part, log)
+		}
+	}
+	httpapi.Note(context.Background(), verify.Decision{}) // elsewhere it does nothing
+}
+
 func TestTheRequestIDIsTheServicesOwn(t *testing.T) {
 	d := newDoor(t)
 	seen := map[string]bool{}

@@ -69,6 +69,9 @@ func (a *API) Routes(functions ...string) []Route {
 func Row(function, method, pattern string, h http.Handler) Route {
 	return Route{function, method, pattern, func(w *response, r *http.Request) error {
 		h.ServeHTTP(w, r)
+		if w.status == 0 {
+			w.WriteHeader(http.StatusOK)
+		}
 		return nil
 	}}
 }
