@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -57,7 +58,8 @@ func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, er
 	hot.MinuteCount += d.Cost
 	hot.DayCount += d.Cost
 	r.Counts[d.Minute()], r.Counts[d.Day()] = hot.MinuteCount, hot.DayCount
-	r.LastUsedAt = &d.At
+	used := d.At.Truncate(time.Millisecond)
+	r.LastUsedAt = &used
 	return hot, true, nil
 }
 
@@ -127,7 +129,7 @@ func (s *Store) Organization(_ context.Context, id string) (lifecycle.Organizati
 func (s *Store) CreateOrganization(_ context.Context, o lifecycle.Organization, entry audit.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.organizations[o.ID]; ok {
+	if _, ok := s.organizations[o.ID]; ok || s.written(entry) {
 		return lifecycle.ErrChanged
 	}
 	o.AllowedScopes = slices.Clone(o.AllowedScopes)
@@ -195,7 +197,7 @@ func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
 
 // check tells whether all that the Change requires holds.
 func (s *Store) check(c lifecycle.Change) error {
-	if c.Create != nil && s.keys[c.Create.ID] != nil {
+	if s.written(c.Entry) || c.Create != nil && s.keys[c.Create.ID] != nil {
 		return lifecycle.ErrChanged
 	}
 	for _, u := range c.Update {
@@ -247,15 +249,25 @@ func (s *Store) Entries(_ context.Context, organizationID, after string, limit i
 
 // write keeps the entries sorted by id: two made in one millisecond may come in either order.
 func (s *Store) write(e audit.Entry) {
-	list := s.entries[e.OrganizationID]
-	at, _ := slices.BinarySearchFunc(list, e.ID, func(e audit.Entry, id string) int { return cmp.Compare(e.ID, id) })
-	s.entries[e.OrganizationID] = slices.Insert(list, at, e)
+	at, _ := s.place(e)
+	s.entries[e.OrganizationID] = slices.Insert(s.entries[e.OrganizationID], at, e)
+}
+
+// written says whether there is an entry of that id. It is never replaced.
+func (s *Store) written(e audit.Entry) bool {
+	_, there := s.place(e)
+	return there
+}
+
+func (s *Store) place(e audit.Entry) (at int, there bool) {
+	return slices.BinarySearchFunc(s.entries[e.OrganizationID], e.ID, func(e audit.Entry, id string) int { return cmp.Compare(e.ID, id) })
 }
 
 // clone copies what can be changed through a Record. Fields behind other pointers are replaced, never written through.
 func clone(r *apikey.Record) *apikey.Record {
 	c := *r
-	c.Scopes, c.AllowedCIDRs, c.Counts = slices.Clone(r.Scopes), slices.Clone(r.AllowedCIDRs), maps.Clone(r.Counts)
+	c.Scopes, c.AllowedCIDRs, c.Metadata = slices.Clone(r.Scopes), slices.Clone(r.AllowedCIDRs), slices.Clone(r.Metadata)
+	c.Counts = maps.Clone(r.Counts)
 	if c.Counts == nil {
 		c.Counts = map[apikey.Window]int64{}
 	}
