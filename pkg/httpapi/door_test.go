@@ -203,6 +203,7 @@ func TestAKeyCannotMakeOneThatOutlivesItOrReachesFurther(t *testing.T) {
 		`{"project_id":"shop","name":"n","scopes":["keys:read"],"expires_at":"2026-11-22T10:30:00Z"}`:                                                          403,
 		`{"project_id":"shop","name":"n","scopes":["keys:read"],"expires_at":"2026-11-22T10:30:00Z","allowed_cidrs":["0.0.0.0/0"]}`:                            403,
 		`{"project_id":"shop","name":"n","scopes":["keys:read"],"expires_at":"2026-11-22T10:30:00Z","allowed_cidrs":["192.0.2.128/25"]}`:                       201,
+		`{"project_id":"shop","name":"n","scopes":["keys:read"],"allowed_cidrs":["192.0.2.128/25"]}`:                                                           403,
 		`{"project_id":"shop","name":"n","scopes":["orders:read"],"expires_at":"2027-11-22T10:30:00Z","allowed_cidrs":["0.0.0.0/0"],"daily_limit":1000000000}`: 201,
 	} {
 		r := request("POST", "/v1/api-keys", bounded.Plaintext.Reveal(), body)

@@ -100,7 +100,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), responseKey{}, res))
 		defer a.logRequest(res, r)
 		defer a.rescue(res, r)
-		if clean(r.URL.Path) && clean(r.URL.EscapedPath()) {
+		if clean(r.URL.Path) {
 			next.ServeHTTP(res, r)
 		} else {
 			a.fail(res, r, unknownRoute(res, r))

@@ -98,7 +98,7 @@ func (a *API) list(ctx context.Context, in listing, h http.Header) ([]apikey.Key
 		in.query.Set("cursor", next)
 		h.Set("Link", "<?"+in.query.Encode()+`>; rel="next"`)
 	}
-	return append([]apikey.Key{}, keys...), nil // [] for none
+	return keys, nil
 }
 
 func (a *API) get(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {

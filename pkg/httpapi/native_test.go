@@ -94,6 +94,7 @@ func TestEveryEndpointAnswersWithTheStatusOfItsTable(t *testing.T) {
 		{"a key is verified", everything, "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 200, ""},
 		{"a bad key is verified too", everything, "POST", "/v1/api-keys/verify", `{"key":"nonsense"}`, 200, ""},
 		{"verifying needs keys:verify", "keys:read keys:write", "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 403, apikey.InsufficientScope},
+		{"verifying needs keys:verify whatever the key", "keys:read keys:write", "POST", "/v1/api-keys/verify", `{"key":"nonsense"}`, 403, apikey.InsufficientScope},
 		{"verifying needs a key that asks", "-", "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 401, apikey.MissingKey},
 		{"verifying needs a key to ask about", everything, "POST", "/v1/api-keys/verify", `{}`, 422, apikey.InvalidFields},
 
