@@ -208,10 +208,12 @@ func TestLoopbackOnlyGivesNoRealCredentialsAway(t *testing.T) {
 func TestARedirectIsNotFollowed(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
 	defer elsewhere.Close()
-	server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
-	defer server.Close()
-	if err := storeAt(t, dynamo.Config{Endpoint: server.URL, LoopbackOnly: true}).MarkDevelopment(t.Context()); err == nil {
-		t.Error("a redirect passed for an answer")
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
+		defer server.Close()
+		if err := storeAt(t, dynamo.Config{Endpoint: server.URL, LoopbackOnly: true}).MarkDevelopment(t.Context()); err == nil {
+			t.Error("a redirect passed for an answer")
+		}
 	}
 }
 

@@ -131,23 +131,31 @@ func (s *Store) hots(ctx context.Context, profiles []item) (map[string]item, err
 		for i, p := range some {
 			keys[i] = item{attrPK: p[attrPK], attrSK: text(skHot)}
 		}
-		for len(keys) > 0 {
-			out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-				s.tables.Keys: {Keys: keys, ConsistentRead: aws.Bool(true)}}})
-			if err != nil {
-				return nil, err
-			}
-			for _, i := range out.Responses[s.tables.Keys] {
-				found[(&reader{item: i}).text(attrPK)] = i
-			}
-			if keys = out.UnprocessedKeys[s.tables.Keys].Keys; len(keys) > 0 {
-				if err := pause(ctx); err != nil {
-					return nil, err
-				}
-			}
+		if err := s.batchGet(ctx, keys, found); err != nil {
+			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// batchGet adds the items under keys to found, by partition. DynamoDB may leave some for later: they are asked for again.
+func (s *Store) batchGet(ctx context.Context, keys []item, found map[string]item) error {
+	for {
+		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+			s.tables.Keys: {Keys: keys, ConsistentRead: aws.Bool(true)}}})
+		if err != nil {
+			return err
+		}
+		for _, i := range out.Responses[s.tables.Keys] {
+			found[(&reader{item: i}).text(attrPK)] = i
+		}
+		if keys = out.UnprocessedKeys[s.tables.Keys].Keys; len(keys) == 0 {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // Commit is one TransactWriteItems.

@@ -50,7 +50,7 @@ func priced(client *dynamodb.Client, price *types.ConsumedCapacity) *dynamodb.Cl
 	})
 }
 
-// record is a key with ids of 36 characters, and scopes and networks of as many bytes.
+// record is a key with ids of that many characters, scopes of so many bytes, and networks.
 func record(idLength, scopeBytes, cidrs int) apikey.Record {
 	id := func(s string) string { return s + strings.Repeat("x", idLength-len(s)) }
 	r := apikey.Record{
@@ -114,6 +114,33 @@ func TestAVerifyOfAFullyPopulatedKeyCostsOneWriteUnit(t *testing.T) {
 		}
 		if row.units == 1 && size > 1024 {
 			t.Errorf("%s: the hot item has %d bytes, want at most 1024", row.key, size)
+		}
+	}
+}
+
+func TestAKeyInSteadyUseKeepsTwoCountersOfAKind(t *testing.T) {
+	client := local(t)
+	store := dynamo.New(client, tables(t, client))
+	r := record(36, 0, 0)
+	r.ExpiresAt, r.GraceExpiresAt, r.Counts = nil, nil, nil
+	if err := store.Commit(t.Context(), lifecycle.Change{Create: &r, Entry: entryOf(r)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, every := range []time.Duration{time.Minute, 24 * time.Hour} {
+		at := noon
+		for range 10 {
+			at = at.Add(every)
+			if _, admitted, err := store.Debit(t.Context(), verify.Debit{ID: r.ID, Hash: r.Hash, Cost: 1, At: at}); err != nil || !admitted {
+				t.Fatalf("admitted %v, %v", admitted, err)
+			}
+		}
+		got, err := store.Key(t.Context(), r.ID)
+		of := map[bool]int{}
+		for w := range got.Counts {
+			of[w.Day()]++
+		}
+		if day := every > time.Hour; err != nil || of[day] != 2 {
+			t.Errorf("used every %v it keeps %v, %v", every, got.Counts, err)
 		}
 	}
 }

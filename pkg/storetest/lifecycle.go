@@ -132,7 +132,9 @@ var commitTests = []test{
 		s.changesNothing(lifecycle.ErrChanged, s.updating(next(nil), day), r)
 		s.changesNothing(lifecycle.ErrChanged, s.updating(next(map[apikey.Window]int64{day: 2}), day), r)
 		s.changesNothing(lifecycle.ErrChanged, s.updating(next(map[apikey.Window]int64{day: 1, minute: 2}), day, minute), r)
-		s.must(s.Commit(s.Context(), s.updating(next(map[apikey.Window]int64{day: 1, minute: 1}), day, minute, "m1")))
+		s.admits(d)
+		s.changesNothing(lifecycle.ErrChanged, s.updating(next(map[apikey.Window]int64{day: 1}), day), r)
+		s.must(s.Commit(s.Context(), s.updating(next(map[apikey.Window]int64{day: 2, minute: 2}), day, minute, "m1")))
 	}},
 	{"a change of several keys is made whole or not at all", func(s *suite) {
 		a, b, c := s.create(s.minimal()), s.create(s.minimal()), s.minimal()
@@ -161,6 +163,7 @@ var commitTests = []test{
 		}
 		for name, c := range map[string]lifecycle.Count{
 			"another plan":        {OrganizationID: s.organization, Delta: 1, Plan: "team", Max: 10},
+			"a plan before it":    {OrganizationID: s.organization, Delta: 1, Plan: "free", Max: 10},
 			"no room":             {OrganizationID: s.organization, Delta: 1, Plan: "pro", Max: 0},
 			"room for one of two": {OrganizationID: s.organization, Delta: 2, Plan: "pro", Max: 1},
 			"no organization":     {OrganizationID: s.organization + "+2", Delta: 1, Plan: "pro", Max: 10},
@@ -376,6 +379,9 @@ func (s *suite) lists(q lifecycle.Query, want []lifecycle.Position) {
 		s.must(err)
 		if len(page) > q.Limit || m && len(page) == 0 {
 			s.Fatalf("a page of %d keys with limit %d, more: %v", len(page), q.Limit, m)
+		}
+		if len(got) > len(want) {
+			s.Fatalf("%+v lists %d keys and more, want %d", q, len(got), len(want))
 		}
 		if got, more = append(got, positions(page...)...), m; more {
 			q.Before = got[len(got)-1]

@@ -121,7 +121,7 @@ func (s *suite) full() apikey.Record {
 	r.ProjectID, r.EnvironmentID, r.ExternalID = "project", new("test-1"), new("customer|7")
 	r.Name, r.Metadata = "Schlüssel für \"<Kassen>\"", json.RawMessage(`{"b": 1, "a": ["<&>", null, 1e3]}`)
 	r.Scopes = []string{"orders:write", "invoices:read", "orders:read", "keys:read"}
-	r.AllowedCIDRs = []string{"203.0.113.0/24", "2001:db8::/32", "192.0.2.7/32"}
+	r.AllowedCIDRs = []string{"203.0.113.0/24", "2001:db8::/32", "192.0.2.7/32", "203.0.113.0/24"}
 	r.RateLimitPerMinute, r.DailyLimit = new(int64(60)), new(int64(1_000_000_000))
 	at := func(n int) *time.Time {
 		return new(base.Add(time.Duration(n)*time.Hour + time.Duration(n)*time.Millisecond))
