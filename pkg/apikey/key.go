@@ -197,6 +197,18 @@ func IsManagement(scope string) bool {
 	return false
 }
 
+// MaxScope is the most characters of a scope.
+const MaxScope = 64
+
+// ValidScope says whether s may be a scope: 1 to MaxScope characters of A-Z a-z 0-9 . _ : / -
+func ValidScope(s string) bool {
+	ok := len(s) >= 1 && len(s) <= MaxScope
+	for i := 0; ok && i < len(s); i++ {
+		ok = digit[s[i]] != 255 || strings.IndexByte("._:/-", s[i]) >= 0
+	}
+	return ok
+}
+
 // Window names one window of a counter, "m29391234" for a minute and "d20412" for a day, counted from the Unix epoch in
 // UTC. A counter kept under the window's own name starts anew by itself.
 type Window string

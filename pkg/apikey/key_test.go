@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,15 @@ func TestWindowsNameTheirMinuteAndDay(t *testing.T) {
 	for back, near := range map[int64]bool{-2: false, -1: true, 0: true, 1: true, 2: false} {
 		if apikey.MinuteWindow(noon, back).Near(noon) != near || apikey.DayWindow(noon, back).Near(noon) != near {
 			t.Errorf("%d windows back: near is not %v", back, near)
+		}
+	}
+}
+
+func TestScopesHaveAFewCharactersOnly(t *testing.T) {
+	for scope, ok := range map[string]bool{"orders:read": true, "a/b.c_d-E9": true, strings.Repeat("x", 64): true,
+		"": false, strings.Repeat("x", 65): false, "a b": false, "a,b": false, `a"b`: false, "*": false, "é": false, "a\n": false} {
+		if apikey.ValidScope(scope) != ok {
+			t.Errorf("%q", scope)
 		}
 	}
 }

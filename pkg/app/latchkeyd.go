@@ -16,10 +16,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/verify"
 )
 
 const shutdownPatience = 10 * time.Second
@@ -148,13 +150,15 @@ func (d *daemon) serve(ctx context.Context) error {
 
 func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
-		Handler:           d.handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+		Handler: d.handler(),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like everything else
+		ReadHeaderTimeout:            5 * time.Second,
+		ReadTimeout:                  15 * time.Second,
+		WriteTimeout:                 30 * time.Second,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               32 << 10,
+		ErrorLog:                     slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -188,7 +192,7 @@ func (d *daemon) readyz(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if _, err := d.app.Store.Organization(ctx, DevOrganization); err != nil && !errors.Is(err, lifecycle.ErrNotFound) {
 		d.log.Warn("not ready", "error", err)
-		http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+		verify.WriteError(w, apikey.Errorf(apikey.Unavailable, "The store does not answer."))
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/verify"
@@ -41,8 +40,10 @@ func New(v *verify.Verifier, opts ...Option) func(http.Handler) http.Handler {
 
 // Scopes demands all the scopes of a key.
 func Scopes(scopes ...string) Option {
-	if slices.Contains(scopes, "") {
-		panic("guard: an empty scope")
+	for _, s := range scopes {
+		if !apikey.ValidScope(s) {
+			panic(fmt.Sprintf("guard: %q is not a scope", s))
+		}
 	}
 	return func(g *guard) { g.scopes = append(g.scopes, scopes...) }
 }
@@ -95,9 +96,6 @@ func (g *guard) protect(next http.Handler) http.Handler {
 		})
 		g.observe(r, d)
 		if !d.Allowed() {
-			if d.Code == apikey.Unavailable {
-				w.Header().Set("Retry-After", "1")
-			}
 			d.Refuse(w)
 			return
 		}

@@ -2,10 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/caller"
@@ -44,18 +42,8 @@ func readQuestion(r *request) (ask verify.Request) {
 	if hasAddress && !ask.Address.IsValid() {
 		r.fault("/ip", mustBe(&ask.Address))
 	}
-	r.merge(scopeFaults(ask.Scopes))
+	r.merge(lifecycle.ValidateScopes(ask.Scopes))
 	return ask
-}
-
-// scopeFaults lists the scopes that no key can have. Of a list too long for any key it says that alone: anybody may send
-// one, and it must cost little.
-func scopeFaults(scopes []string) []apikey.FieldError {
-	if len(scopes) > lifecycle.MaxScopes {
-		return []apikey.FieldError{{Pointer: "/scopes", Detail: fmt.Sprintf("must have at most %d scopes", lifecycle.MaxScopes)}}
-	}
-	k := lifecycle.New{Name: "any", Scopes: scopes}
-	return k.Validate()
 }
 
 func (a *API) verify(ctx context.Context, ask verify.Request, h http.Header) (verdict, error) {
@@ -81,13 +69,10 @@ func (a *API) verify(ctx context.Context, ask verify.Request, h http.Header) (ve
 func rateLimits(limits []verify.Limit) []rateLimit {
 	list := make([]rateLimit, 0, len(limits))
 	for _, l := range limits {
-		list = append(list, rateLimit{l.Name, l.Quota, seconds(l.Window), l.Remaining, seconds(l.Reset)})
+		list = append(list, rateLimit{l.Name, l.Quota, verify.Seconds(l.Window), l.Remaining, verify.Seconds(l.Reset)})
 	}
 	return list
 }
-
-// seconds rounds up, so that nobody comes back too early.
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 func readNothing(*request) nothing { return nothing{} }
 
@@ -101,7 +86,7 @@ func readNeeds(r *request) (ask verify.Request) {
 	ask.Cost = r.number("cost", 1, verify.MaxCost, 1)
 	if list, given := r.param("scopes"); given {
 		ask.Scopes = strings.FieldsFunc(list, func(c rune) bool { return c == ' ' || c == ',' })
-		if len(ask.Scopes) == 0 || len(scopeFaults(ask.Scopes)) > 0 {
+		if len(ask.Scopes) == 0 || len(lifecycle.ValidateScopes(ask.Scopes)) > 0 {
 			r.fault("/scopes", "must be scopes, with a space or a comma between them")
 		}
 	}

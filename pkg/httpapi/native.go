@@ -49,10 +49,7 @@ func readNew(r *request) (n lifecycle.New) {
 	if n.ProjectID == "" {
 		r.fault("/project_id", "must not be empty")
 	}
-	if n.ExpiresAt != nil && !n.ExpiresAt.After(r.now) {
-		r.fault("/expires_at", "must be in the future")
-	}
-	r.merge(n.Validate())
+	r.merge(n.Validate(r.now))
 	return n
 }
 

@@ -23,7 +23,7 @@ func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
 	if err := need(by, apikey.KeysWrite); err != nil {
 		return apikey.Issued{}, err
 	}
-	if err := apikey.Invalid(append(n.Validate(), n.expired(s.now())...)); err != nil {
+	if err := apikey.Invalid(n.Validate(s.now())); err != nil {
 		return apikey.Issued{}, err
 	}
 	var issued apikey.Issued
@@ -45,14 +45,6 @@ func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
 		return apikey.Issued{}, err
 	}
 	return issued, nil
-}
-
-// expired reports an expires_at that has passed.
-func (n *New) expired(now time.Time) []apikey.FieldError {
-	if n.ExpiresAt == nil || n.ExpiresAt.After(now) {
-		return nil
-	}
-	return []apikey.FieldError{{Pointer: "/expires_at", Detail: "must be in the future"}}
 }
 
 // takesPlace says whether the key counts in its organization's plan: keys that run the service itself do not.

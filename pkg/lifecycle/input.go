@@ -8,8 +8,8 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -79,10 +79,7 @@ func (m *Moment) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var (
-	idPattern    = regexp.MustCompile(`^[A-Za-z0-9._:@|+-]{1,128}$`)
-	scopePattern = regexp.MustCompile(`^[A-Za-z0-9._:/-]{1,` + strconv.Itoa(MaxScope) + `}$`)
-)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9._:@|+-]{1,128}$`)
 
 // ValidID says whether s may name an organization, user, project, environment or external thing. It holds no "#", so
 // that ids joined with it cannot be forged.
@@ -97,23 +94,24 @@ func (f *fieldErrors) need(ok bool, pointer, detail string) {
 	}
 }
 
-// Validate lists every field that is out of bounds. Whether the caller and the plan allow it is another question.
-func (n *New) Validate() []apikey.FieldError {
+// Validate lists every field that is out of bounds at now. Whether the caller and the plan allow it is another question.
+func (n *New) Validate(now time.Time) []apikey.FieldError {
 	var f fieldErrors
 	const idRule = "must have 1 to 128 characters of A-Z a-z 0-9 . _ : @ | + -"
 	f.need(n.ProjectID == "" || ValidID(n.ProjectID), "/project_id", idRule)
 	f.need(n.EnvironmentID == nil || ValidID(*n.EnvironmentID), "/environment_id", idRule)
 	f.need(n.ExternalID == nil || ValidID(*n.ExternalID), "/external_id", idRule)
 	f.need(n.Name != "" && utf8.RuneCountInString(n.Name) <= MaxName, "/name", "must have 1 to 200 characters")
-	f.scopes(n.Scopes)
+	f = append(f, ValidateScopes(n.Scopes)...)
 	f.need(n.RateLimitPerMinute.N == nil || inLimit(*n.RateLimitPerMinute.N), "/rate_limit_per_minute", limitRule)
 	f.need(n.DailyLimit == nil || inLimit(*n.DailyLimit), "/daily_limit", limitRule)
 	f.cidrs(n.AllowedCIDRs)
 	f.metadata(n.Metadata)
+	f.need(n.ExpiresAt == nil || n.ExpiresAt.After(now), "/expires_at", "must be in the future")
 	f.need(n.RotationIntervalDays == nil || *n.RotationIntervalDays >= 1 && *n.RotationIntervalDays <= MaxIntervalDays,
 		"/rotation_interval_days", "must be 1 to 3650")
 	f.need(n.RotationWebhookURL == nil || validWebhook(*n.RotationWebhookURL), "/rotation_webhook_url",
-		"must be an https URL of at most 2048 bytes, without user information or fragment")
+		"must be an https URL of at most 2048 ASCII characters, without user information or fragment")
 	return f
 }
 
@@ -121,18 +119,25 @@ const limitRule = "must be 1 to 1000000000, or null for no limit"
 
 func inLimit(n int64) bool { return n >= 1 && n <= MaxLimit }
 
-func (f *fieldErrors) scopes(scopes []string) {
-	f.need(len(scopes) <= MaxScopes, "/scopes", "must have at most 100 scopes")
+// ValidateScopes lists what is wrong with a member "scopes". Of a list too long for any key it says that alone.
+func ValidateScopes(scopes []string) []apikey.FieldError {
+	var f fieldErrors
+	if f.need(len(scopes) <= MaxScopes, "/scopes", "must have at most 100 scopes"); len(f) > 0 {
+		return f
+	}
+	seen := map[string]bool{}
 	for i, s := range scopes {
 		pointer := "/scopes/" + strconv.Itoa(i)
-		f.need(scopePattern.MatchString(s), pointer, "must have 1 to 64 characters of A-Z a-z 0-9 . _ : / -")
-		f.need(!slices.Contains(scopes[:i], s), pointer, "stands twice")
+		f.need(apikey.ValidScope(s), pointer, "must have 1 to 64 characters of A-Z a-z 0-9 . _ : / -")
+		f.need(!seen[s], pointer, "stands twice")
+		seen[s] = true
 	}
+	return f
 }
 
 func (f *fieldErrors) cidrs(cidrs []string) {
 	f.need(len(cidrs) <= MaxCIDRs, "/allowed_cidrs", "must have at most 100 networks")
-	for i, s := range cidrs {
+	for i, s := range cidrs[:min(len(cidrs), MaxCIDRs)] {
 		_, err := ParseCIDR(s)
 		f.need(err == nil, "/allowed_cidrs/"+strconv.Itoa(i), "must be a network such as 192.0.2.0/24 or 2001:db8::/32")
 	}
@@ -140,13 +145,15 @@ func (f *fieldErrors) cidrs(cidrs []string) {
 
 func (f *fieldErrors) metadata(m json.RawMessage) {
 	trimmed := bytes.TrimSpace(m)
-	f.need(len(m) == 0 || string(trimmed) == "null" || trimmed[0] == '{', "/metadata", "must be an object")
+	object := bytes.HasPrefix(trimmed, []byte("{")) && json.Valid(trimmed)
+	f.need(len(m) == 0 || string(trimmed) == "null" || object, "/metadata", "must be an object")
 	f.need(len(trimmed) <= MaxMetadata, "/metadata", fmt.Sprintf("must have at most %d bytes", MaxMetadata))
 }
 
 func validWebhook(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= MaxURL && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+	visible := func(c rune) bool { return c > ' ' && c <= '~' }
+	return err == nil && len(s) <= MaxURL && strings.TrimFunc(s, visible) == "" && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""
 }
 
 // ParseCIDR reads a network, or a single address as a network of its own. An IPv4 network written as IPv6

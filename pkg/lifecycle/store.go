@@ -24,7 +24,7 @@ type Store interface {
 	// Organization returns one, or ErrNotFound.
 	Organization(ctx context.Context, id string) (Organization, error)
 
-	// CreateOrganization adds one together with its audit entry; ErrChanged when it exists.
+	// CreateOrganization adds one together with its audit entry; ErrChanged when either exists.
 	CreateOrganization(ctx context.Context, o Organization, entry audit.Entry) error
 
 	// Key returns one with everything known of it, or ErrNotFound.
@@ -34,8 +34,8 @@ type Store interface {
 	// miss changes of the last moments, except that state, limits and last use are always those of now.
 	Keys(ctx context.Context, q Query) (page []apikey.Record, more bool, err error)
 
-	// Commit makes a Change whole or not at all: ErrChanged when a key that it creates exists or one that it updates is
-	// not at the version seen, ErrCount when its Count does not hold, apikey.ErrConflict when another change of the same
+	// Commit makes a Change whole or not at all: ErrChanged when its entry or a key that it creates exists, or one that it
+	// updates is not at the version seen, ErrCount when its Count does not hold, apikey.ErrConflict when another change of the same
 	// things was under way.
 	Commit(ctx context.Context, c Change) error
 

@@ -54,15 +54,15 @@ func (d Decision) SetHeaders(h http.Header) {
 	if len(d.Limits) > 0 {
 		h.Set("RateLimit-Policy", limitField(d.Limits, func(l Limit, p *httpsfv.Params) {
 			p.Add("q", l.Quota)
-			p.Add("w", seconds(l.Window))
+			p.Add("w", Seconds(l.Window))
 		}))
 		h.Set("RateLimit", limitField(d.Limits, func(l Limit, p *httpsfv.Params) {
 			p.Add("r", l.Remaining)
-			p.Add("t", seconds(l.Reset))
+			p.Add("t", Seconds(l.Reset))
 		}))
 	}
 	if d.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(seconds(d.RetryAfter), 10))
+		h.Set("Retry-After", strconv.FormatInt(Seconds(d.RetryAfter), 10))
 	}
 	if challenge := d.challenge(); challenge != "" {
 		h.Set("WWW-Authenticate", challenge)
@@ -120,5 +120,5 @@ func limitField(limits []Limit, params func(Limit, *httpsfv.Params)) string {
 	return text
 }
 
-// seconds rounds up, so that nobody comes back too early.
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+// Seconds is d in whole seconds, rounded up, so that nobody comes back too early.
+func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -16,12 +15,12 @@ var ErrNoKey = errors.New("no such key")
 // Store is all that a verify asks of one. Both methods touch the key's hot item alone.
 type Store interface {
 	// Debit admits or refuses in one atomic write. When Refusal(hot, d) is Valid it adds d.Cost to both of d's windows,
-	// sets the last use to d.At and returns the key as it is then, admitted. Otherwise it changes nothing and returns
+	// sets the last use to d.At, in whole milliseconds, and returns the key as it is then, admitted. Otherwise it changes nothing and returns
 	// the key as it stands, refused. It never creates a key: ErrNoKey for an unknown id. apikey.ErrConflict when a
 	// change of the key was under way; every other error means that nobody may be let in.
 	Debit(ctx context.Context, d Debit) (hot Hot, admitted bool, err error)
 
-	// Forget drops the counters of windows that have ended.
+	// Forget drops the counters of windows that have ended. Of an id that it does not hold it may say ErrNoKey.
 	Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error
 }
 
@@ -67,48 +66,4 @@ type Identity struct {
 	EnvironmentID  string // "" for none
 	ExternalID     string // "" for none
 	Scopes         []string
-}
-
-// Refusal says why hot may not pass d, or Valid. It is the rule that every Store's write obeys.
-func Refusal(hot *Hot, d *Debit) apikey.Code {
-	switch {
-	case !hot.Hash.Equal(d.Hash), d.OrganizationID != "" && d.OrganizationID != hot.OrganizationID:
-		return apikey.UnknownKey
-	case hot.State == apikey.Revoked:
-		return apikey.RevokedKey
-	case hot.State == apikey.Archived:
-		return apikey.ArchivedKey
-	case hot.State != apikey.Active:
-		return apikey.DisabledKey
-	case !hot.End.IsZero() && !d.At.Before(hot.End):
-		return apikey.ExpiredKey
-	case hot.missing(d.Scopes) != "":
-		return apikey.InsufficientScope
-	case full(hot.DayLimit, hot.DayCount, d.Cost):
-		return apikey.DailyLimitExceeded
-	case full(hot.MinuteLimit, hot.MinuteCount, d.Cost):
-		return apikey.RateLimited
-	}
-	return apikey.Valid
-}
-
-// full says whether nothing is left of a limit, or it could never hold the cost.
-func full(limit *int64, count, cost int64) bool {
-	return limit != nil && (count >= *limit || cost > *limit)
-}
-
-// missing is the first of the scopes that the key lacks, or "".
-func (id *Identity) missing(scopes []string) string {
-	for _, s := range scopes {
-		if !slices.Contains(id.Scopes, s) {
-			return s
-		}
-	}
-	return ""
-}
-
-// managementOnly says whether the key has scopes and all are management scopes.
-func (id *Identity) managementOnly() bool {
-	service := func(s string) bool { return !apikey.IsManagement(s) }
-	return len(id.Scopes) > 0 && !slices.ContainsFunc(id.Scopes, service)
 }

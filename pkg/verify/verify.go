@@ -11,6 +11,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ type Decision struct {
 	Code        apikey.Code   //
 	KeyPrefix   string        // public, fit for logs; "" when the text was no key
 	Limits      []Limit       // the minute's, then the day's, those that the key has
-	RetryAfter  time.Duration // for a reached limit: until its window ends
+	RetryAfter  time.Duration // when trying again may help: until the limit's window ends, or a moment when Unavailable
 	NeededScope string        // for InsufficientScope: the first scope that is missing
 	End         time.Time     // when the key ends; zero: never
 	CIDRs       []netip.Prefix
@@ -97,9 +98,9 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	}
 	d := Debit{token.ID(), token.Hash(), r.OrganizationID, r.Scopes, max(r.Cost, 1), v.Now()}
 	if d.Cost > MaxCost {
-		return Decision{Code: apikey.Unavailable, KeyPrefix: token.Prefix(), Cause: fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost)}
+		return unavailable(fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost))
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmpTimeout(v.Timeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(v.Timeout, DefaultTimeout))
 	defer cancel()
 	hot, admitted, err := v.debit(ctx, d)
 	decision := decide(&hot, &d, &r, admitted, err)
@@ -108,13 +109,6 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 		_ = v.Store.Forget(ctx, d.ID, hot.Past) // a later verify will see them again
 	}
 	return decision
-}
-
-func cmpTimeout(t time.Duration) time.Duration {
-	if t > 0 {
-		return t
-	}
-	return DefaultTimeout
 }
 
 // debit asks the store, and again while a management change of the same key is under way, until the deadline.
@@ -138,17 +132,17 @@ func decide(hot *Hot, d *Debit, r *Request, admitted bool, err error) Decision {
 		return Decision{Code: apikey.UnknownKey}
 	}
 	if err != nil {
-		return Decision{Code: apikey.Unavailable, Cause: err}
+		return unavailable(err)
 	}
 	code := apikey.Valid
 	switch {
 	case !admitted:
 		code = Refusal(hot, d)
 		if code == apikey.Valid {
-			return Decision{Code: apikey.Unavailable, Cause: errors.New("the store refused a key that it should have admitted")}
+			return unavailable(errors.New("the store refused a key that it should have admitted"))
 		}
 	case !hot.Hash.Equal(d.Hash):
-		return Decision{Code: apikey.Unavailable, Cause: errors.New("the store admitted a key with another secret")}
+		return unavailable(errors.New("the store admitted a key with another secret"))
 	case over(hot.DayLimit, hot.DayCount):
 		code = apikey.DailyLimitExceeded
 	case over(hot.MinuteLimit, hot.MinuteCount):
@@ -171,6 +165,11 @@ func decide(hot *Hot, d *Debit, r *Request, admitted bool, err error) Decision {
 		decision.RetryAfter = untilNext(d.At, 24*time.Hour)
 	}
 	return decision
+}
+
+// unavailable is the Decision when the store gave no answer to rely on.
+func unavailable(cause error) Decision {
+	return Decision{Code: apikey.Unavailable, RetryAfter: time.Second, Cause: cause}
 }
 
 // over says whether a debit of several went past what was left. That debit stays: it errs on the safe side.
@@ -221,9 +220,9 @@ func (d Decision) Message() string {
 	case apikey.AddressNotAllowed:
 		return "The key may not be used from this address."
 	case apikey.RateLimited:
-		return "The key's limit for this minute is used up. Try again after Retry-After."
+		return "The key has too little left of its limit for this minute."
 	case apikey.DailyLimitExceeded:
-		return "The key's limit for this day is used up. Try again after Retry-After."
+		return "The key has too little left of its limit for this day."
 	case apikey.Unavailable:
 		return "The key could not be checked in time. Try again."
 	}
