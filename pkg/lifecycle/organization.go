@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -22,15 +23,29 @@ func (s *Service) AddOrganization(ctx context.Context, planName string, allowedS
 	}
 	now := s.now()
 	o := Organization{ID: by.OrganizationID, Plan: planName, AllowedScopes: allowedScopes, CreatedAt: now}
-	err = s.Store.CreateOrganization(ctx, o, audit.Entry{ID: audit.NewID(now), OrganizationID: o.ID, At: now,
+	return s.addOrganization(ctx, o, audit.Entry{ID: audit.NewID(now), OrganizationID: o.ID, At: now,
 		Action: audit.OrgCreated, ActorKind: string(by.Kind), ActorID: by.ID, RequestID: by.RequestID})
-	switch {
-	case errors.Is(err, ErrChanged):
-		return false, nil
-	case err != nil:
-		return false, unavailable(err)
+}
+
+// addOrganization tries until it is certain whether o is there, and whether it is this one.
+func (s *Service) addOrganization(ctx context.Context, o Organization, e audit.Entry) (added bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for inDoubt := false; ; inDoubt = inDoubt || !again(err) {
+		err = s.Store.CreateOrganization(ctx, o, e)
+		if err == nil || errors.Is(err, ErrChanged) && !inDoubt {
+			return err == nil, nil
+		}
+		if errors.Is(err, ErrChanged) { // by the attempt whose answer was lost, or by someone else
+			there, err := s.Store.Organization(ctx, o.ID)
+			if err == nil {
+				return there.Plan == o.Plan && there.CreatedAt.Equal(o.CreatedAt), nil
+			}
+		}
+		if pause(ctx) != nil {
+			return false, unavailable(err)
+		}
 	}
-	return true, nil
 }
 
 // organization is the caller's organization and its plan.
@@ -79,7 +94,7 @@ func (s *Service) endExpired(ctx context.Context, organizationID string) error {
 		}
 		for _, r := range page {
 			q.Before = PositionOf(&r)
-			if !r.Counted || r.StatusAt(s.now()) != apikey.Expired {
+			if !r.Counted || !over(&r.Key, s.now()) {
 				continue
 			}
 			if err := s.endOne(ctx, by, r.ID); err != nil {
@@ -99,11 +114,17 @@ func (s *Service) endOne(ctx context.Context, by caller.Caller, id apikey.ID) er
 			return Change{}, err
 		}
 		now := s.now()
-		if !r.Counted || r.StatusAt(now) != apikey.Expired {
+		if !r.Counted || !over(&r.Key, now) {
 			return Change{}, errNothingToDo
 		}
 		next := r
 		next.Counted = false
 		return s.update(by, now, audit.Expired, r, next)
 	})
+}
+
+// over says whether the key's end has passed, whatever else it is.
+func over(k *apikey.Key, now time.Time) bool {
+	end := k.End()
+	return end != nil && !now.Before(*end)
 }

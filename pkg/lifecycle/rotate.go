@@ -113,6 +113,8 @@ func mayRotate(by caller.Caller, old *apikey.Record, now time.Time) error {
 		return apikey.Errorf(apikey.WrongState, "The key is revoked. Create a new one.")
 	case old.ReplacedByKeyID != nil:
 		return apikey.Errorf(apikey.AlreadyRotated, "The key was rotated already: act on its successor %s.", *old.ReplacedByKeyID)
+	case over(&old.Key, now): // a successor would be dead from the start
+		return apikey.Errorf(apikey.WrongState, "The key is expired and cannot be rotated.")
 	case status != apikey.Active && status != apikey.Disabled:
 		return apikey.Errorf(apikey.WrongState, "The key is %s and cannot be rotated.", status)
 	}
@@ -125,14 +127,20 @@ func (s *Service) inGraceBefore(ctx context.Context, r *apikey.Record, now time.
 		return nil, nil
 	}
 	p, err := s.read(ctx, r.OrganizationID, *r.Predecessor)
-	if err != nil || !p.InGrace(now) {
+	if err != nil || !inGrace(&p, now) {
 		return nil, err
 	}
 	return &p, nil
 }
 
-// successor is the record that takes old's place, and the windows whose counts it inherits: today's, and tomorrow's,
-// where a process with a fast clock may be counting already.
+// inGrace says whether r is in its grace. One that was ended "now" is not, also by a slow clock.
+func inGrace(r *apikey.Record, now time.Time) bool {
+	deadline := r.Deadline()
+	return r.InGrace(now) && (deadline == nil || now.Before(*deadline))
+}
+
+// successor is the record that takes old's place, and the windows whose counts it inherits: today's, and those of the
+// days beside it, where a process with a slow or a fast clock may be counting.
 func successor(old *apikey.Record, minted apikey.Minted, now time.Time) (apikey.Record, []apikey.Window) {
 	k := old.Key
 	k.ID, k.KeyPrefix, k.Version = minted.ID, minted.Prefix, 0
@@ -141,7 +149,7 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time) (apikey.
 	k.NextRotationAt = nextRotation(now, k.RotationIntervalDays)
 	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: old.Counted, Predecessor: &old.ID,
 		Counts: map[apikey.Window]int64{}}
-	kept := []apikey.Window{apikey.DayWindow(now, 0), apikey.DayWindow(now, -1)}
+	kept := []apikey.Window{apikey.DayWindow(now, 0), apikey.DayWindow(now, -1), apikey.DayWindow(now, 1)}
 	for _, w := range kept {
 		if n := old.Counts[w]; n > 0 {
 			r.Counts[w] = n
@@ -172,7 +180,8 @@ func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error
 }
 
 // ExtendGrace makes the grace of a rotated key, named as for EndGrace, end the given time from now: later than it
-// would, and at most MaxGrace away. It needs keys:write and all of the key's management scopes.
+// would, and at most MaxGrace away. It needs keys:write and all of the key's management scopes. It refuses with
+// AlreadyRotated when the successor was itself rotated: a line has at most two live keys.
 func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Duration) (apikey.Key, error) {
 	by, period, err := s.mayMoveGrace(ctx, &grace, time.Second)
 	if err != nil {
@@ -181,11 +190,14 @@ func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Dura
 	return s.moveGrace(ctx, by, id, audit.GraceMoved, func(r *apikey.Record, now time.Time) error {
 		was := *r.End()
 		endGrace(r, now.Add(period))
+		if err := mayGrant(by, &r.Key); err != nil {
+			return err
+		}
 		if !r.End().After(was) {
 			return apikey.Invalid([]apikey.FieldError{{Pointer: "/grace_period_seconds",
 				Detail: "must reach beyond the present end of the key, " + was.Format(time.RFC3339Nano)}})
 		}
-		return mayGrant(by, &r.Key)
+		return nil
 	})
 }
 
@@ -196,7 +208,7 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 	err := s.change(ctx, "", func(ctx context.Context) (Change, error) {
 		now := s.now()
 		r, err := s.read(ctx, by.OrganizationID, id)
-		if err == nil && !r.InGrace(now) {
+		if err == nil && !inGrace(&r, now) {
 			r, err = s.graceOf(ctx, &r, now)
 		}
 		if err != nil {
@@ -207,6 +219,9 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 			return Change{}, err
 		}
 		c, err := s.update(by, now, action, r, next)
+		if err == nil && action == audit.GraceMoved {
+			err = s.withSuccessor(ctx, &r, &c)
+		}
 		if err == nil {
 			moved = c.Update[0].Record.Key
 		}
@@ -216,6 +231,22 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 		return apikey.Key{}, err
 	}
 	return moved.At(s.now()), nil
+}
+
+// withSuccessor has the Change that prolongs old's grace touch the successor too, so that it and a rotation of the
+// successor know of each other, whatever their clocks say.
+func (s *Service) withSuccessor(ctx context.Context, old *apikey.Record, c *Change) error {
+	next, err := s.read(ctx, old.OrganizationID, *old.ReplacedByKeyID)
+	switch {
+	case err != nil:
+		return err
+	case next.ReplacedByKeyID != nil:
+		return apikey.Errorf(apikey.AlreadyRotated, "The key's successor %s was rotated itself. Act on its successor %s.", next.ID, *next.ReplacedByKeyID)
+	}
+	touched := stamp(next, c.Entry)
+	touched.UpdatedAt = next.UpdatedAt // nothing of it is new
+	c.Update = append(c.Update, Update{Record: touched})
+	return nil
 }
 
 // graceOf is the predecessor of r in its grace, or NotInGrace.

@@ -45,27 +45,40 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 var errNothingToDo = errors.New("nothing to do")
 
 // change makes the Change that decide asks for. decide reads and authorizes; it is called again whenever someone else
-// came first. A change whose end is set must not be kept off by verifies of the same key: after a while the key is
-// closed, so that they are refused and stop, and then the change goes through.
+// came first. A change whose end is set must not be kept off by verifies of the same keys: after a while these are
+// closed, so that verifies are refused and stop, and then the change goes through.
+//
+// When the answer to a commit is lost, the same Change is sent until it is certain whether it took effect: its conditions
+// let it take effect once, while another one in its place would find it done by a stranger.
 func (s *Service) change(ctx context.Context, end string, decide func(context.Context) (Change, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	began, closed := time.Now(), false
-	for {
-		c, err := decide(ctx)
+	var c Change
+	began, closed := time.Now(), map[apikey.ID]int64{}
+	for inDoubt := false; ; {
+		var err error
+		if !inDoubt {
+			c, err = decide(ctx)
+		}
 		if errors.Is(err, errNothingToDo) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err = s.commit(ctx, c); !again(err) {
-			return err
+		if err = s.Store.Commit(ctx, c); err == nil {
+			return nil
 		}
-		if end != "" && !closed && time.Since(began) >= underFire {
-			closed = s.close(ctx, c, end)
+		landed, readErr := s.landed(ctx, c)
+		if landed {
+			return nil
 		}
-		if err := pause(ctx); err != nil {
+		// A conflict does not end the doubt: it may be with the very commit whose answer was lost.
+		inDoubt = !again(err) || inDoubt && (readErr != nil || errors.Is(err, apikey.ErrConflict))
+		if end != "" && time.Since(began) >= underFire {
+			s.close(ctx, c, end, closed)
+		}
+		if pause(ctx) != nil {
 			return unavailable(err)
 		}
 	}
@@ -74,27 +87,6 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 // again says whether a commit failed because of someone else's change, so that deciding anew is right.
 func again(err error) bool {
 	return errors.Is(err, ErrChanged) || errors.Is(err, ErrCount) || errors.Is(err, apikey.ErrConflict)
-}
-
-// commit commits c and finds out whether it took effect when the answer does not tell. The same Change is sent again
-// until that is certain: its conditions let it take effect once.
-func (s *Service) commit(ctx context.Context, c Change) error {
-	for {
-		err := s.Store.Commit(ctx, c)
-		if err == nil {
-			return nil
-		}
-		landed, readErr := s.landed(ctx, c)
-		switch {
-		case landed:
-			return nil
-		case readErr == nil && again(err):
-			return err
-		}
-		if pause(ctx) != nil {
-			return unavailable(err)
-		}
-	}
 }
 
 // landed says whether c took effect.
@@ -110,12 +102,16 @@ func (s *Service) landed(ctx context.Context, c Change) (bool, error) {
 	return err == nil && r.LastChange == c.Entry.ID, err
 }
 
-// close marks the key that c would end as closing, and says whether it is.
-func (s *Service) close(ctx context.Context, c Change, verb string) bool {
-	r := c.Update[0].Record
-	return s.Store.Close(ctx, r.ID, r.Version-1, apikey.Closing{
-		Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, RequestID: c.Entry.RequestID,
-	}) == nil
+// close marks the keys that c would end as closing, and notes at which version: one that another change has opened again
+// since is closed again.
+func (s *Service) close(ctx context.Context, c Change, verb string, closed map[apikey.ID]int64) {
+	mark := apikey.Closing{Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, RequestID: c.Entry.RequestID}
+	for _, u := range c.Update {
+		id, version := u.Record.ID, u.Record.Version-1
+		if closed[id] != version && s.Store.Close(ctx, id, version, mark) == nil {
+			closed[id] = version
+		}
+	}
 }
 
 // pause waits a moment so that two who collided do not collide again.

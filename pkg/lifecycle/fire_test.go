@@ -1,0 +1,421 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/storetest"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+// soon is how long a verb that ends a key may take under fire.
+const soon = time.Second
+
+// fault is what a call of a method meets.
+type fault = func(storetest.Call) storetest.Fault
+
+var conflict = storetest.Fault{Err: apikey.ErrConflict}
+
+// untilClosed keeps every commit off with f until a key was closed, then does as told.
+func untilClosed(f storetest.Fault, then fault) fault {
+	closed := false
+	return func(c storetest.Call) storetest.Fault {
+		switch {
+		case closed:
+			return then(c)
+		case c.Method == "Close":
+			closed = true
+		case c.Method == "Commit":
+			return f
+		}
+		return storetest.Fault{}
+	}
+}
+
+// endings are the verbs that must get through to a key under fire, and what they leave of the old key.
+var endings = []struct {
+	name string
+	do   func(context.Context, *lifecycle.Service, []apikey.Issued) (apikey.Issued, error)
+	want apikey.Code
+}{
+	{"revoke", revoke, apikey.RevokedKey},
+	{"rotate without grace", rotate(seconds(0)), apikey.DisabledKey},
+}
+
+func TestAKeyUnderFireIsClosedFirstAndEndedWithinASecond(t *testing.T) {
+	for _, storm := range []storetest.Fault{conflict, {Err: storetest.ErrLost}, {Err: context.DeadlineExceeded}} {
+		for _, verb := range endings {
+			t.Run(verb.name+" "+storm.String(), func(t *testing.T) {
+				t.Parallel()
+				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+					t.Parallel()
+					s := newScene(t, open(t), "trial")
+					keys := single(t, s)
+					inBetween := func(storetest.Call) storetest.Fault {
+						if s.verify(keys[0]) == apikey.Valid {
+							t.Error("a closed key is valid")
+						}
+						return storetest.Fault{}
+					}
+					began := time.Now()
+					k, err := verb.do(s.admin(), s.faulty(untilClosed(storm, inBetween)), keys)
+					if took := time.Since(began); err != nil || took > soon {
+						t.Fatalf("after %v: %v", took, err)
+					}
+					if got := s.verify(keys[0]); got != verb.want && got != apikey.ExpiredKey {
+						t.Errorf("the old key is %s", got)
+					}
+					if k.Key.ID != 0 {
+						s.wantCodes(t, []apikey.Issued{k}, apikey.Valid)
+					}
+					s.sound(t)
+				})
+			})
+		}
+	}
+}
+
+func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testing.T) {
+	reads := map[string]func(*scene, apikey.ID) error{
+		"get":    func(s *scene, id apikey.ID) error { _, err := s.Get(s.admin(), id); return err },
+		"list":   func(s *scene, _ apikey.ID) error { _, _, err := s.List(s.admin(), lifecycle.Filter{}); return err },
+		"rotate": func(s *scene, id apikey.ID) error { _, err := s.Rotate(s.admin(), id, nil); return err },
+		"revoke": func(s *scene, id apikey.ID) error { return s.Revoke(s.admin(), id, "") },
+	}
+	crash := func(storetest.Call) storetest.Fault { return storetest.Fault{Err: storetest.ErrLost} }
+	for _, verb := range endings {
+		for name, read := range reads {
+			t.Run(verb.name+", then "+name, func(t *testing.T) {
+				t.Parallel()
+				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+					t.Parallel()
+					s := newScene(t, open(t), "trial")
+					keys := single(t, s)
+					id := keys[0].Key.ID
+					_, err := verb.do(s.admin(), s.faulty(untilClosed(conflict, crash)), keys)
+					wantCode(t, err, apikey.Unavailable)
+					s.wantCodes(t, keys, verb.want)
+					if s.record(t, id).Closing == nil {
+						t.Fatal("the key is not closing")
+					}
+
+					err = read(s, id)
+					r := s.record(t, id)
+					switch {
+					case r.Closing != nil:
+						t.Fatal("the key is still closing")
+					case name == "rotate" && verb.want == apikey.RevokedKey:
+						wantCode(t, err, apikey.WrongState)
+					case err != nil:
+						t.Fatal(err)
+					}
+					s.sound(t)
+					if verb.want == apikey.DisabledKey && r.ReplacedByKeyID == nil && r.RevokedAt == nil {
+						s.wantCodes(t, []apikey.Issued{s.rotates(t, id, nil)}, apikey.Valid)
+					}
+					s.endsAll(t, keys...)
+				})
+			})
+		}
+	}
+}
+
+func TestARotationWithGraceNeverClosesTheKeyAndGivesUpAfterFiveSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, memory.New(), "trial")
+		if err := gaveUp(t, s); !errors.Is(err, apikey.ErrConflict) {
+			t.Errorf("the error does not say what kept it off: %v", errors.Unwrap(err))
+		}
+	})
+	t.Run("dynamodb", func(t *testing.T) {
+		s := newScene(t, onDynamoDB(t), "trial")
+		_ = gaveUp(t, s)
+	})
+}
+
+// gaveUp demands that a rotation with grace whose commits all meet verifies is tried for five seconds and changes
+// nothing. It returns the rotation's error.
+func gaveUp(t *testing.T, s *scene) error {
+	t.Helper()
+	keys := single(t, s)
+	on := storetest.NewFaulty(s.store, storetest.Always("Commit", conflict))
+	began := time.Now()
+	_, err := s.on(on).Rotate(s.admin(), keys[0].Key.ID, nil)
+	wantCode(t, err, apikey.Unavailable)
+	if took := time.Since(began).Round(time.Second); took != 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, c := range on.Calls() {
+		if c.Method == "Close" {
+			t.Error("the key was closed")
+		}
+	}
+	s.wantCodes(t, keys, apikey.Valid)
+	s.sound(t)
+	return err
+}
+
+func TestAPredecessorUnderFireIsClosedTooByARotationWithoutGrace(t *testing.T) {
+	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		t.Parallel()
+		s := newScene(t, open(t), "trial")
+		keys := inGrace(t, s)
+		fired := &firedOn{Store: s.store, key: keys[0].Key.ID}
+		began := time.Now()
+		rotated, err := s.on(fired).Rotate(s.admin(), keys[1].Key.ID, seconds(0))
+		if took := time.Since(began); err != nil || took > soon {
+			t.Fatalf("after %v: %v", took, err)
+		}
+		for _, code := range s.codes(keys...) {
+			if code == apikey.Valid {
+				t.Error("an old key is valid")
+			}
+		}
+		s.wantCodes(t, []apikey.Issued{rotated.New}, apikey.Valid)
+		s.sound(t)
+	})
+}
+
+// firedOn is a store on which one key is under fire: what touches it meets a verify until it is closed.
+type firedOn struct {
+	storetest.Store
+	key     apikey.ID
+	closed  bool
+	onClose func() // runs once, after the first closing
+}
+
+func (f *firedOn) Commit(ctx context.Context, c lifecycle.Change) error {
+	for _, u := range c.Update {
+		if u.Record.ID == f.key && !f.closed {
+			return apikey.ErrConflict
+		}
+	}
+	return f.Store.Commit(ctx, c)
+}
+
+func (f *firedOn) Close(ctx context.Context, id apikey.ID, version int64, c apikey.Closing) error {
+	err := f.Store.Close(ctx, id, version, c)
+	if err != nil || id != f.key {
+		return err
+	}
+	f.closed = true
+	if f.onClose != nil {
+		f.onClose()
+		f.onClose = nil
+	}
+	return nil
+}
+
+// held is a store whose first commit waits, decided but not made.
+type held struct {
+	storetest.Store
+	decided, release chan struct{}
+	once             sync.Once
+}
+
+func hold(s storetest.Store) *held {
+	return &held{Store: s, decided: make(chan struct{}), release: make(chan struct{})}
+}
+
+func (h *held) Commit(ctx context.Context, c lifecycle.Change) error {
+	h.once.Do(func() {
+		close(h.decided)
+		<-h.release
+	})
+	return h.Store.Commit(ctx, c)
+}
+
+func TestAKeyThatAChangeDecidedEarlierOpensAgainIsClosedAgain(t *testing.T) {
+	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		t.Parallel()
+		s := newScene(t, open(t), "trial")
+		keys := inGrace(t, s)
+		slow, extended := hold(s.store), make(chan error, 1)
+		go func() {
+			_, err := extend(s.admin(), s.on(slow), keys)
+			extended <- err
+		}()
+		<-slow.decided
+		fired := &firedOn{Store: s.store, key: keys[0].Key.ID}
+		fired.onClose = func() {
+			close(slow.release)
+			if err := <-extended; err != nil {
+				t.Error(err)
+			}
+			fired.closed = false
+		}
+		began := time.Now()
+		_, err := revoke(s.admin(), s.on(fired), keys)
+		if took := time.Since(began); err != nil || took > soon {
+			t.Fatalf("after %v: %v", took, err)
+		}
+		s.wantCodes(t, keys, apikey.RevokedKey, apikey.Valid)
+		s.sound(t)
+	})
+}
+
+// late is a store that loses a first commit, answers the next that something is under way, and only then makes the
+// first: what a network may do.
+type late struct {
+	storetest.Store
+	commits int
+	first   lifecycle.Change
+}
+
+func (l *late) Commit(ctx context.Context, c lifecycle.Change) error {
+	l.commits++
+	switch l.commits {
+	case 1:
+		l.first = c
+		return storetest.ErrLost
+	case 2:
+		return apikey.ErrConflict
+	case 3:
+		if err := l.Store.Commit(ctx, l.first); err != nil {
+			return err
+		}
+	}
+	return l.Store.Commit(ctx, c)
+}
+
+func TestAVerbThatMeetsItsOwnLateCommitSucceedsOnce(t *testing.T) {
+	t.Parallel()
+	everyChange(t, func(t *testing.T, v verb, fresh func() (*scene, []apikey.Issued)) {
+		s, keys := fresh()
+		k, err := v.do(s.admin(), s.on(&late{Store: s.store}), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wantCodes(t, made(keys, k), v.leave...)
+		if n := len(s.records(t)); n != len(v.leave) {
+			t.Errorf("there are %d keys, want %d", n, len(v.leave))
+		}
+		s.sound(t)
+	})
+}
+
+// burning is a fire of verifies from 64 goroutines, and what it has admitted.
+type burning struct {
+	*scene
+	admitted atomic.Int64
+	late     atomic.Int64  // admitted, of those begun after out was closed
+	hot      chan struct{} // closed by the 100th that is admitted
+	out      chan struct{} // closed to end it
+	all      sync.WaitGroup
+}
+
+func (s *scene) burn() *burning {
+	return &burning{scene: s, hot: make(chan struct{}), out: make(chan struct{})}
+}
+
+// on verifies a key again and again, and thrice after the fire is out.
+func (b *burning) on(keys ...apikey.Issued) {
+	for i := range 64 {
+		b.all.Go(func() {
+			for rest := 3; rest > 0; {
+				out := b.isOut()
+				b.once(keys[i%len(keys)], out)
+				if out {
+					rest--
+				}
+			}
+		})
+	}
+}
+
+func (b *burning) isOut() bool {
+	select {
+	case <-b.out:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *burning) once(k apikey.Issued, out bool) {
+	if b.verify(k) != apikey.Valid {
+		return
+	}
+	if out {
+		b.late.Add(1)
+	}
+	if b.admitted.Add(1) == 100 {
+		close(b.hot)
+	}
+}
+
+// endedBy puts out the fire once do has returned, which must be in time.
+func (b *burning) endedBy(t *testing.T, inTime time.Duration, do func() error) {
+	t.Helper()
+	<-b.hot
+	began := time.Now()
+	err := do()
+	took := time.Since(began)
+	close(b.out)
+	b.all.Wait()
+	if err != nil || took > inTime {
+		t.Fatalf("after %v, with %d admitted: %v", took, b.admitted.Load(), err)
+	}
+	t.Logf("after %v, with %d admitted", took, b.admitted.Load())
+}
+
+// unlimited is a key that no minute's limit keeps from burning.
+func unlimited(perDay *int64) lifecycle.New {
+	n := basic()
+	n.RateLimitPerMinute, n.DailyLimit = lifecycle.Limit{Said: true}, perDay
+	return n
+}
+
+func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
+	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		s := newScene(t, open(t), "enterprise")
+		k := s.creates(t, unlimited(nil))
+		b := s.burn()
+		b.on(k)
+		b.endedBy(t, soon, func() error { return s.Revoke(s.admin(), k.Key.ID, "") })
+		if n := b.late.Load(); n != 0 {
+			t.Errorf("%d were admitted after the revocation had returned", n)
+		}
+		s.sound(t)
+	})
+}
+
+func TestUnderARealFireOldAndNewKeyTogetherKeepToOneDailyLimit(t *testing.T) {
+	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		const limit = verify.MaxCost
+		s := newScene(t, open(t), "enterprise")
+		old := s.creates(t, unlimited(new(int64(limit))))
+		b := s.burn()
+		b.on(old)
+		var next apikey.Issued
+		b.endedBy(t, 2*soon, func() error { // three changes, each of which waits behind 64 verifies
+			rotated, err := s.Rotate(s.admin(), old.Key.ID, seconds(0))
+			next = rotated.New
+			return err
+		})
+		if n := b.late.Load(); n != 0 {
+			t.Errorf("%d were admitted after the rotation had returned", n)
+		}
+		used := s.record(t, next.Key.ID).Counts[apikey.DayWindow(s.clock(), 0)]
+		if used != b.admitted.Load() {
+			t.Errorf("the new key inherits a count of %d, with %d admitted on the old", used, b.admitted.Load())
+		}
+		if rest := limit - used; rest > 0 {
+			d := s.verifier.Verify(t.Context(), verify.Request{Key: next.Plaintext.Reveal(), Cost: rest})
+			if !d.Allowed() {
+				t.Errorf("what is left of the day is refused as %s", d.Code)
+			}
+		}
+		s.wantCodes(t, []apikey.Issued{next}, apikey.DailyLimitExceeded)
+		s.sound(t)
+	})
+}
