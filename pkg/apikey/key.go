@@ -115,7 +115,9 @@ type Closing struct {
 	Verb      string `json:"v"`
 	ActorKind string `json:"k"`
 	ActorID   string `json:"a"`
+	Address   string `json:"i,omitempty"`
 	RequestID string `json:"r"`
+	Reason    string `json:"n,omitempty"`
 }
 
 // Status is a key's state as of one moment.

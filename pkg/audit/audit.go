@@ -25,6 +25,7 @@ const (
 	GraceEnded Action = "api_key.grace_ended"
 	GraceMoved Action = "api_key.grace_extended"
 	Revoked    Action = "api_key.revoked"
+	Archived   Action = "api_key.archived"
 	Disabled   Action = "api_key.disabled"
 	Expired    Action = "api_key.expired"
 	OrgCreated Action = "organization.created"

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -27,7 +28,6 @@ const (
 	MaxIntervalDays = 3650
 	MaxURL          = 2048 // bytes
 	MaxGrace        = 7 * 24 * time.Hour
-	MaxReason       = 200 // characters
 )
 
 // New is what may be said of a key when it is created. Its JSON is the native shape's body.
@@ -101,7 +101,8 @@ func (n *New) Validate(now time.Time) []apikey.FieldError {
 	f.need(n.ProjectID == "" || ValidID(n.ProjectID), "/project_id", idRule)
 	f.need(n.EnvironmentID == nil || ValidID(*n.EnvironmentID), "/environment_id", idRule)
 	f.need(n.ExternalID == nil || ValidID(*n.ExternalID), "/external_id", idRule)
-	f.need(n.Name != "" && utf8.RuneCountInString(n.Name) <= MaxName, "/name", "must have 1 to 200 characters")
+	f.need(n.Name != "" && utf8.RuneCountInString(n.Name) <= MaxName && !strings.ContainsFunc(n.Name, unicode.IsControl),
+		"/name", "must have 1 to 200 characters, none of them a control character")
 	f = append(f, ValidateScopes(n.Scopes)...)
 	f.need(n.RateLimitPerMinute.N == nil || inLimit(*n.RateLimitPerMinute.N), "/rate_limit_per_minute", limitRule)
 	f.need(n.DailyLimit == nil || inLimit(*n.DailyLimit), "/daily_limit", limitRule)

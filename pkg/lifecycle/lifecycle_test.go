@@ -13,6 +13,8 @@ import (
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -501,4 +503,69 @@ func TestEveryChangeLeavesOneAuditEntryWithoutAnySecret(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Fatalf("got %v", got)
 	}
+}
+
+func TestAKeyInGraceDoesNotEndItselfThroughItsSuccessor(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	old := h.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", Scopes: []string{apikey.KeysWrite}})
+	next := h.mustRotate(t, old, nil).New
+	me := holder(apikey.KeysWrite)
+	me.ID = old.Key.ID.String()
+	_, err := h.Rotate(as(me), next.Key.ID, seconds(0))
+	wantCode(t, err, apikey.OwnKey)
+	_, err = h.EndGrace(as(me), next.Key.ID)
+	wantCode(t, err, apikey.OwnKey)
+}
+
+// A process died between closing a key and revoking it, and the store takes no changes for now.
+func TestAClosingKeyIsShownAsWhatItIsToBecomeAndFinishedWithItsReason(t *testing.T) {
+	broken := true
+	h := newHouseOn(t, "enterprise", func(m *memory.Store) lifecycle.Store {
+		return storetest.NewFaulty(m, func(c storetest.Call) storetest.Fault {
+			if broken && c.Method == "Commit" {
+				return storetest.Fault{Err: storetest.ErrLost}
+			}
+			return storetest.Fault{}
+		})
+	})
+	broken = false
+	k := h.mustCreate(t, basic()).Key
+	closing := apikey.Closing{Verb: apikey.CloseRevoke, ActorKind: "key", ActorID: "key_00000001", Address: "192.0.2.7", Reason: "leaked"}
+	if err := h.memory.Close(context.Background(), k.ID, k.Version, closing); err != nil {
+		t.Fatal(err)
+	}
+	broken = true
+	ctx, cancel := context.WithTimeout(admin(), 50*time.Millisecond)
+	defer cancel()
+	shown, err := h.Get(ctx, k.ID)
+	if err != nil || shown.Status != apikey.Revoked {
+		t.Fatalf("meanwhile: %s, %v", shown.Status, err)
+	}
+	broken = false
+	list, _, err := h.List(admin(), lifecycle.Filter{IncludeRevoked: true})
+	if err != nil || len(list) != 1 || list[0].Status != apikey.Revoked || *list[0].RevokedReason != "leaked" {
+		t.Fatalf("finished: %+v, %v", list, err)
+	}
+	entries, _, err := h.memory.Entries(context.Background(), "acme", "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := entries[len(entries)-1]; last.Action != audit.Revoked || last.ActorID != "key_00000001" || last.Address != "192.0.2.7" {
+		t.Errorf("the audit says %+v", last)
+	}
+}
+
+func TestAnOrganizationIsAddedOnceWithScopesThatAreScopes(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	if added, err := h.AddOrganization(admin(), "free", nil); added || err != nil {
+		t.Errorf("again: %v, %v", added, err)
+	}
+	for _, scope := range []string{"", "a b", "a*b", "**"} {
+		_, err := h.AddOrganization(admin(), "enterprise", []string{scope})
+		wantCode(t, err, apikey.InvalidFields)
+	}
+	_, err := h.AddOrganization(admin(), "no such plan", nil)
+	wantCode(t, err, apikey.InvalidFields)
+	_, err = h.AddOrganization(as(holder(apikey.KeysWrite)), "enterprise", nil)
+	wantCode(t, err, apikey.InsufficientScope)
 }

@@ -38,8 +38,16 @@ func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
 	if by.Kind != caller.Key || err != nil {
 		return apikey.Key{}, apikey.Errorf(apikey.NotFound, "You did not present a key.")
 	}
-	r, err := s.read(ctx, by.OrganizationID, id)
-	return r.Key.At(s.now()), err
+	return s.look(ctx, by, id)
+}
+
+// look is a key of the caller's organization as it is shown.
+func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Key, error) {
+	r, err := s.peek(ctx, by.OrganizationID, id)
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	return s.settled(ctx, r), nil
 }
 
 func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.Key, error) {
@@ -47,8 +55,7 @@ func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.
 	if err := need(by, scope); err != nil {
 		return apikey.Key{}, err
 	}
-	r, err := s.read(ctx, by.OrganizationID, id)
-	return r.Key.At(s.now()), err
+	return s.look(ctx, by, id)
 }
 
 // Filter says which keys a list has. Empty fields do not filter. Revoked and archived keys are left out unless asked
@@ -88,11 +95,7 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 				return list, at.cursor(), nil
 			}
 			at = PositionOf(&page[i])
-			r, err := s.settled(ctx, page[i])
-			if err != nil {
-				return nil, "", err
-			}
-			if k := r.Key.At(s.now()); f.matches(&k, s.now()) {
+			if k := s.settled(ctx, page[i]); f.matches(&k, s.now()) {
 				list = append(list, k)
 			}
 		}
@@ -100,12 +103,17 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 	return list, "", nil
 }
 
-// settled is r, after finishing what a crash may have left closing.
-func (s *Service) settled(ctx context.Context, r apikey.Record) (apikey.Record, error) {
-	if r.Closing == nil {
-		return r, nil
+// settled is r as it is shown, after finishing what a crash may have left closing. When that cannot be finished now, the
+// key is shown as what it is about to be: verify refuses it already.
+func (s *Service) settled(ctx context.Context, r apikey.Record) apikey.Key {
+	if r.Closing != nil {
+		finished, err := s.read(ctx, r.OrganizationID, r.ID)
+		if err != nil {
+			finished, _ = promised(r, s.now())
+		}
+		r = finished
 	}
-	return s.read(ctx, r.OrganizationID, r.ID)
+	return r.Key.At(s.now())
 }
 
 // page returns the next keys after a position, from the living and, if wanted, the ended ones.

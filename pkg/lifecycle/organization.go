@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -20,6 +21,11 @@ func (s *Service) AddOrganization(ctx context.Context, planName string, allowedS
 	}
 	if _, ok := s.Plans[planName]; !ok || !ValidID(by.OrganizationID) {
 		return false, apikey.Errorf(apikey.InvalidFields, "There is no plan %q, or %q is not an organization's id.", planName, by.OrganizationID)
+	}
+	for _, scope := range allowedScopes {
+		if prefix, all := strings.CutSuffix(scope, "*"); !apikey.ValidScope(prefix) && !(all && prefix == "") {
+			return false, apikey.Errorf(apikey.InvalidFields, "%q is neither a scope nor the beginning of scopes, ending in *.", scope)
+		}
 	}
 	now := s.now()
 	o := Organization{ID: by.OrganizationID, Plan: planName, AllowedScopes: allowedScopes, CreatedAt: now}

@@ -98,6 +98,9 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 		c.Update[0].Frozen = kept // so that not one request more passes on both keys together than on one
 	}
 	if before != nil {
+		if err := notItself(by, before.ID); err != nil {
+			return Rotated{}, Change{}, err
+		}
 		endGrace(before, now)
 		c.Update = append(c.Update, Update{Record: stamp(*before, e)})
 	}
@@ -188,14 +191,14 @@ func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Dura
 		return apikey.Key{}, err
 	}
 	return s.moveGrace(ctx, by, id, audit.GraceMoved, func(r *apikey.Record, now time.Time) error {
-		was := *r.End()
+		was := r.End()
 		endGrace(r, now.Add(period))
 		if err := mayGrant(by, &r.Key); err != nil {
 			return err
 		}
-		if !r.End().After(was) {
+		if was == nil || !r.End().After(*was) {
 			return apikey.Invalid([]apikey.FieldError{{Pointer: "/grace_period_seconds",
-				Detail: "must reach beyond the present end of the key, " + was.Format(time.RFC3339Nano)}})
+				Detail: "must reach beyond the present end of the key: see its grace_expires_at and expires_at"}})
 		}
 		return nil
 	})

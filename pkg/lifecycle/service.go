@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -105,7 +106,8 @@ func (s *Service) landed(ctx context.Context, c Change) (bool, error) {
 // close marks the keys that c would end as closing, and notes at which version: one that another change has opened again
 // since is closed again.
 func (s *Service) close(ctx context.Context, c Change, verb string, closed map[apikey.ID]int64) {
-	mark := apikey.Closing{Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, RequestID: c.Entry.RequestID}
+	mark := apikey.Closing{Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, Address: c.Entry.Address,
+		RequestID: c.Entry.RequestID, Reason: orEmpty(c.Update[0].Record.RevokedReason)}
 	for _, u := range c.Update {
 		id, version := u.Record.ID, u.Record.Version-1
 		if closed[id] != version && s.Store.Close(ctx, id, version, mark) == nil {
@@ -165,16 +167,25 @@ func (s *Service) finish(ctx context.Context, closing apikey.Record) error {
 		}
 		by := caller.Caller{OrganizationID: r.OrganizationID, Kind: caller.Kind(r.Closing.ActorKind), ID: r.Closing.ActorID,
 			RequestID: r.Closing.RequestID}
+		by.Address, _ = netip.ParseAddr(r.Closing.Address) // the zero Addr for none
 		now := s.now()
-		switch next := r; r.Closing.Verb {
-		case apikey.CloseRevoke:
-			revoke(&next, now, "")
-			return s.update(by, now, audit.Revoked, r, next)
-		default:
-			next.Enabled = false
-			return s.update(by, now, audit.Disabled, r, next)
-		}
+		next, action := promised(r, now)
+		return s.update(by, now, action, r, next)
 	})
+}
+
+// promised is what a closing key is to become.
+func promised(r apikey.Record, now time.Time) (apikey.Record, audit.Action) {
+	switch r.Closing.Verb {
+	case apikey.CloseRevoke:
+		revoke(&r, now, r.Closing.Reason)
+		return r, audit.Revoked
+	case apikey.CloseArchive:
+		r.ArchivedAt, r.Counted = &now, false
+		return r, audit.Archived
+	}
+	r.Enabled = false
+	return r, audit.Disabled
 }
 
 // update is the Change that turns before into after, with its audit entry and the plan's count.
