@@ -6,13 +6,13 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench dynamodb-local vuln check-format check-lint check-modules check-race check-fuzz
+.PHONY: help run test check fmt bench dynamodb-local dynamodb vuln check-format check-lint check-modules check-race check-fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## run the service in this process on the memory store; it needs nothing but Go
-	go run ./cmd/latchkeyd
+run: ## build and run the service on the memory store; it needs nothing but Go
+	@go build -o bin/latchkeyd ./cmd/latchkeyd && exec bin/latchkeyd
 
 test: ## run the tests, on DynamoDB Local too where Java 17 and Maven are there
 	@tools/test $(PKGS)
@@ -46,6 +46,10 @@ bench: ## run the benchmarks
 
 dynamodb-local: ## fetch DynamoDB Local for the tests, once, and verify it
 	@tools/dynamodb-local/fetch
+
+dynamodb: ## run DynamoDB Local in memory on port 8000 (PORT=8001 for another) until Ctrl-C
+	@folder=$$(tools/dynamodb-local/fetch) && exec java -Djava.library.path="$$folder" -cp "$$folder/*" \
+	  software.amazon.dynamodb.services.local.main.ServerRunner -inMemory -sharedDb -disableTelemetry -port $(or $(PORT),8000)
 
 vuln: ## look for known vulnerabilities; it asks the Go vulnerability database
 	go run $(GOVULNCHECK) $(PKGS)

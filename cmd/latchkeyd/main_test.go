@@ -9,7 +9,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(keytest.Main(m)) }
 
 // tables are two DynamoDB tables of a test's own, in which it starts any number of latchkeyd.
 type tables struct {

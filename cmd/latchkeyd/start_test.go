@@ -40,6 +40,8 @@ func TestLatchkeydRefusesToStartWrongAndSaysWhatToDo(t *testing.T) {
 		"no credentials":               {nil, "-dynamodb http://127.0.0.1:1", "AWS_ACCESS_KEY_ID"},
 		"an unknown flag":              {nil, "-no-such-flag", "flag provided but not defined"},
 		"an argument":                  {nil, "serve", "unexpected argument"},
+		"a port alone":                 {nil, "-listen 8081", "with host and port"},
+		"no such database":             {nil, "-dev -dynamodb http://127.0.0.1:1", "is DynamoDB Local running"},
 		"a wrong brand":                {[]string{"LATCHKEY_BRAND=Not A Brand"}, "-listen 127.0.0.1:0", "a brand has"},
 		"a wrong number":               {[]string{"LATCHKEY_TRUSTED_HOPS=many"}, "-listen 127.0.0.1:0", "LATCHKEY_TRUSTED_HOPS"},
 		"too long a grace":             {[]string{"LATCHKEY_GRACE_SECONDS=604801"}, "-listen 127.0.0.1:0", "604800"},
@@ -60,7 +62,7 @@ func TestLatchkeydRefusesToStartWrongAndSaysWhatToDo(t *testing.T) {
 func TestAnAddressInUseIsSaid(t *testing.T) {
 	d := keytest.Start(t)
 	said, code := run(t, nil, "-listen", strings.TrimPrefix(d.URL, "http://"))
-	if code != 1 || !strings.Contains(said, "choose another address with -listen") {
+	if code != 1 || !strings.Contains(said, "choose another address, such as -listen") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 }
@@ -187,6 +189,14 @@ func TestDevelopmentLeavesTablesAloneThatItDidNotMake(t *testing.T) {
 	environment := []string{"LATCHKEY_KEYS_TABLE=" + s.keys, "LATCHKEY_AUDIT_TABLE=" + s.audit}
 	said, code := run(t, environment, "-dev", "-dynamodb", storetest.DynamoDBLocal(t), "-listen", "127.0.0.1:0")
 	if code != 1 || !strings.Contains(said, "was not made by latchkeyd -dev") {
+		t.Errorf("exit %d: %s", code, said)
+	}
+}
+
+func TestItDoesNotServeWithoutItsTables(t *testing.T) {
+	credentials := []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "LATCHKEY_KEYS_TABLE=missing"}
+	said, code := run(t, credentials, "-dynamodb", storetest.DynamoDBLocal(t), "-listen", "127.0.0.1:0")
+	if code != 1 || !strings.Contains(said, "ResourceNotFoundException") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 }

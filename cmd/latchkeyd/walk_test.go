@@ -13,9 +13,9 @@ import (
 	"github.com/latchkey/latchkey/pkg/keytest"
 )
 
-// The walk takes the four requests of a documented system that Latchkey replaces, word for word, and then what its users
-// do with the keys. With LATCHKEY_READY=path it walks through the service that wrote that ready file too.
-func TestTheProjectKeysDocumentIsAnsweredToTheLetter(t *testing.T) {
+// The native shape keeps the four calls, field for field, of an API for project keys that teams have clients for: create,
+// list, rotate, revoke. The walk makes these calls as that API documents them, then does what its users do with the keys. With LATCHKEY_READY=path it walks through the service that wrote that ready file too.
+func TestTheFourDocumentedCallsForProjectKeysAreAnsweredToTheLetter(t *testing.T) {
 	onBothStores(t, walk)
 	if path := os.Getenv("LATCHKEY_READY"); path != "" {
 		t.Run("attached", func(t *testing.T) { walk(t, keytest.Attach(t, path)) })

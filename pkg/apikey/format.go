@@ -19,9 +19,8 @@ const (
 	maxBrand      = 12                                 // characters
 	maxKeyChars   = maxBrand + middleChars + tailChars // no key is longer
 	brandRule     = "2 to 12 characters of a-z, 0-9 and _, starting with a letter and not ending with _"
-	testEnv       = "test"
-	liveEnv       = "live"
-	testEnvPrefix = "test" // an environment_id that starts so makes test keys
+	testEnv       = "test" // of an environment_id that starts so
+	liveEnv       = "live" // of every other, and of none
 )
 
 // ErrMalformed reports text that cannot be a key of this deployment: no store needs to be asked about it.
@@ -50,6 +49,9 @@ func NewFormat(brand string, retired ...string) (Format, error) {
 	return Format{brand, accepted}, nil
 }
 
+// Brand is the brand of new keys, "" for the zero Format, which parses nothing.
+func (f Format) Brand() string { return f.brand }
+
 func validBrand(b string) bool {
 	ok := len(b) >= minBrand && len(b) <= maxBrand && b[0] >= 'a' && b[0] <= 'z' && b[len(b)-1] != '_'
 	return ok && strings.Trim(b, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
@@ -58,7 +60,7 @@ func validBrand(b string) bool {
 // Mint makes a new key. An environmentID that starts with "test" makes a test key; every other, and none, a live one.
 func (f Format) Mint(environmentID string) Minted {
 	id, env := NewID(), liveEnv
-	if strings.HasPrefix(environmentID, testEnvPrefix) {
+	if strings.HasPrefix(environmentID, testEnv) {
 		env = testEnv
 	}
 	prefix := f.brand + "_" + env + "_" + id.base62()

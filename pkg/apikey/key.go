@@ -1,7 +1,7 @@
 // Package apikey holds the nouns of Latchkey: a key, what is stored of it, how it is spelt, what state it is in, and the
 // errors that everything else answers with.
 //
-// Its types are split by secrecy, not by layer. A [Key] is public metadata and the same in HTTP, the SDK and a console.
+// Its types are split by secrecy, not by layer. A [Key] is public metadata, and what every client sees of a key.
 // A [Record] is a Key with its hash and counters, and never leaves the service. An [Issued] is a Key with its plaintext,
 // and exists only in the answer that hands the key out. [Plaintext] and [Hash] cannot be printed.
 //

@@ -10,15 +10,15 @@ import (
 
 const redacted = "[redacted]"
 
-// Plaintext is a whole key as its holder knows it. It prints as "[redacted]" in every fmt verb, in JSON, text and slog,
-// also as an unexported field of another struct, where fmt cannot call its methods: there it shows an address. Only
-// Reveal gives the key, and only the response that issues it may call Reveal.
+// Plaintext is a whole key as its holder knows it. It prints as "[redacted]" in every fmt verb, in JSON, text and slog. As
+// an unexported field of another struct, where fmt cannot call its methods, it shows an address, never the key. Only Reveal
+// gives the key: for whatever hands it to its holder, this once.
 type Plaintext struct{ text *string }
 
 // NewPlaintext wraps a key.
 func NewPlaintext(key string) Plaintext { return Plaintext{&key} }
 
-// Reveal returns the key itself, for the one response that hands it out.
+// Reveal returns the key itself.
 func (p Plaintext) Reveal() string {
 	if p.text == nil {
 		return ""

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -36,9 +37,9 @@ type Settings struct {
 // LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE. What is ill-formed is an error that names it.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{
-		Brand:      or(getenv("LATCHKEY_BRAND"), "lk"),
-		KeysTable:  or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
-		AuditTable: or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
+		Brand:      cmp.Or(getenv("LATCHKEY_BRAND"), "lk"),
+		KeysTable:  cmp.Or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
+		AuditTable: cmp.Or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
 	}
 	for brand := range strings.SplitSeq(getenv("LATCHKEY_RETIRED_BRANDS"), ",") {
 		if brand = strings.TrimSpace(brand); brand != "" {
@@ -64,13 +65,6 @@ func wholeNumber(getenv func(string) string, name string, otherwise, least, most
 		return 0, fmt.Errorf("%s is %q: it must be a whole number from %d to %d", name, text, least, most)
 	}
 	return n, nil
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // App is the rooms, wired.

@@ -27,7 +27,7 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}
 	created, err := dynamo.CreateTables(ctx, client, tables)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("is DynamoDB Local running at %s (make dynamodb starts one)? %w", endpoint, err)
 	}
 	store := dynamo.New(client, tables)
 	if created {

@@ -77,7 +77,7 @@ func parseOptions(p Process) (o options, err error) {
 	case o.clockOffset != 0 && !o.dev:
 		return o, errors.New("-clock-offset is for development: add -dev, or leave it out")
 	case o.dev && !loopback(o.listen):
-		return o, fmt.Errorf("-listen %s: development mode serves on this machine only, such as 127.0.0.1:8080", o.listen)
+		return o, fmt.Errorf("-listen %s: development mode serves on this machine only, with host and port, such as 127.0.0.1:8081", o.listen)
 	}
 	return o, nil
 }
@@ -101,6 +101,9 @@ type daemon struct {
 // open opens the store and wires the rooms to it.
 func (d *daemon) open(ctx context.Context) error {
 	store, err := d.store(ctx)
+	if err == nil {
+		err = answers(ctx, store)
+	}
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -131,7 +134,7 @@ func (d *daemon) store(ctx context.Context) (Store, error) {
 func (d *daemon) serve(ctx context.Context) error {
 	listener, err := net.Listen("tcp", d.options.listen)
 	if err != nil {
-		return fmt.Errorf("%w: choose another address with -listen", err)
+		return fmt.Errorf("%w: choose another address, such as -listen 127.0.0.1:8081", err)
 	}
 	defer listener.Close()
 	hello := ready{URL: "http://" + listener.Addr().String()}
@@ -190,12 +193,22 @@ func (d *daemon) handler() http.Handler {
 func (d *daemon) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if _, err := d.app.Store.Organization(ctx, DevOrganization); err != nil && !errors.Is(err, lifecycle.ErrNotFound) {
+	if err := answers(ctx, d.app.Store); err != nil {
 		d.log.Warn("not ready", "error", err)
-		verify.WriteError(w, apikey.Errorf(apikey.Unavailable, "The store does not answer."))
+		w.Header().Set("Retry-After", "1")
+		verify.WriteError(w, &apikey.Error{Code: apikey.Unavailable, Message: "The store does not answer.", RequestID: w.Header().Get("X-Request-Id")})
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// answers asks the store for something that it need not have.
+func answers(ctx context.Context, store Store) error {
+	_, err := store.Organization(ctx, "latchkeyd")
+	if errors.Is(err, lifecycle.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // ready is what the ready file holds. What does not exist is absent.
@@ -240,11 +253,10 @@ func greet(w io.Writer, r ready) {
 		fmt.Fprintln(w)
 		return
 	}
-	fmt.Fprintf(w, `Development mode: everything is forgotten at the end, unless -dynamodb keeps it. In a second terminal:
+	fmt.Fprintf(w, `Development mode. Keys in memory are forgotten at the end; -dynamodb keeps them. In a second terminal:
 
 export URL=%s ADMIN=%s
 
-# make a key, use it, list what there is
 KEY=$(curl -s $URL/v1/api-keys -H "Authorization: Bearer $ADMIN" -H "Content-Type: application/json" -d '{"project_id":"shop","name":"first","scopes":["%s"]}' | sed 's/.*"key":"\([^"]*\)".*/\1/')
 curl -i $URL%s -H "Authorization: Bearer $KEY"
 curl -s "$URL/v1/api-keys?project_id=shop" -H "Authorization: Bearer $ADMIN"

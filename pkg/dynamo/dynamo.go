@@ -1,7 +1,7 @@
 // Package dynamo keeps keys, organizations and the audit trail in two DynamoDB tables.
 //
-// A key is two items of one partition. Its hot item holds what a verify needs, is in no index and under 1 KB, so that a
-// verify is one conditional write of one unit. Its profile holds the rest, and everything that indexes need. Every
+// A key is two items of one partition. Its hot item holds what a verify needs, is in no index and small: a verify is one
+// conditional write, of one unit while the item stays under 1 KB (price_test.go holds the prices). Its profile holds the rest, and everything that indexes need. Every
 // change of a key is one transaction of both, with its audit entry and its place in the organization's plan.
 //
 // The room promises what [lifecycle.Store] and [verify.Store] ask for, and nothing weaker on a bad day: what it cannot

@@ -35,6 +35,9 @@ func New(v *verify.Verifier, opts ...Option) func(http.Handler) http.Handler {
 	for _, opt := range opts {
 		opt(g)
 	}
+	if v == nil || v.Store == nil || v.Now == nil || v.Format.Brand() == "" || g.cost == nil || g.observe == nil {
+		panic("guard: the Verifier needs a Store, a Format and Now, and options need their functions")
+	}
 	return g.protect
 }
 

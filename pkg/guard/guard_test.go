@@ -111,8 +111,8 @@ func TestARefusedRequestNeverReachesTheHandler(t *testing.T) {
 		{"a management key", ask(plain, manager), 403, apikey.ManagementKeyOnly, "Content-Type"},
 		{"an address that a header claims", ask(plain, bound, forwarded), 403, apikey.AddressNotAllowed, "Content-Type"},
 		{"a limit reached", ask(plain, spent), 429, apikey.DailyLimitExceeded, "Retry-After"},
-		{"a cost above all limits", ask(guard.New(h.Verifier, guard.Cost(61)), service), 429, apikey.RateLimited, "Retry-After"},
-		{"a cost out of bounds", ask(guard.New(h.Verifier, guard.CostOf(func(*http.Request) int64 { return verify.MaxCost + 1 })), service), 503, apikey.Unavailable, "Retry-After"},
+		{"a cost above all limits", ask(guard.New(h.Verifier, guard.Cost(61)), service), 429, apikey.RateLimited, "RateLimit"},
+		{"a cost out of bounds", ask(guard.New(h.Verifier, guard.CostOf(func(*http.Request) int64 { return verify.MaxCost + 1 })), service), 503, apikey.Unavailable, "Content-Type"},
 		{"a store that does not answer", ask(guard.New(deaf(h)), service), 503, apikey.Unavailable, "Retry-After"},
 	} {
 		t.Run(row.guarantee, func(t *testing.T) {
@@ -191,6 +191,29 @@ func TestAGuardThatMakesNoSenseDoesNotComeUp(t *testing.T) {
 				}
 			}()
 			option()
+		})
+	}
+}
+
+func TestAGuardThatCouldNotDecideDoesNotComeUp(t *testing.T) {
+	whole := newHouse(t).Verifier
+	for name, make := range map[string]func(){
+		"no verifier":       func() { guard.New(nil) },
+		"no store":          func() { guard.New(&verify.Verifier{Format: whole.Format, Now: whole.Now}) },
+		"no clock":          func() { guard.New(&verify.Verifier{Store: whole.Store, Format: whole.Format}) },
+		"no format":         func() { guard.New(&verify.Verifier{Store: whole.Store, Now: whole.Now}) },
+		"no cost function":  func() { guard.New(whole, guard.CostOf(nil)) },
+		"no observer":       func() { guard.New(whole, guard.Observe(nil)) },
+		"no scope":          func() { guard.New(whole, guard.Scopes("two words")) },
+		"a negative number": func() { guard.New(whole, guard.TrustedHops(-1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("it came up")
+				}
+			}()
+			make()
 		})
 	}
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -58,13 +59,13 @@ type strict struct {
 
 func (s strict) document() error {
 	if s.PeekKind() != '{' {
-		return fmt.Errorf("the top level is no object")
+		return errors.New("the top level is no object")
 	}
 	if err := s.value("", 1); err != nil {
 		return err
 	}
 	if _, err := s.ReadToken(); err != io.EOF {
-		return fmt.Errorf("something follows the object")
+		return errors.New("something follows the object")
 	}
 	return nil
 }
@@ -101,7 +102,7 @@ func (s strict) members(at string, depth int) error {
 		}
 		name := token.String()
 		if strings.ContainsFunc(name, unicode.IsControl) {
-			return fmt.Errorf("a control character in a name")
+			return errors.New("a control character in a name")
 		}
 		member := below(at, name)
 		if seen[name] {

@@ -17,7 +17,6 @@ import (
 // The native shape: snake_case, every field always present, an id or a public prefix in the path.
 
 const (
-	maxPage  = 1000 // keys
 	graceKey = "grace_period_seconds"
 	maxGrace = int64(lifecycle.MaxGrace / time.Second)
 )
@@ -81,7 +80,7 @@ func readListing(r *request) listing {
 		IncludeArchived: r.flag("include_archived"),
 		IncludeRevoked:  r.flag("include_revoked"),
 		StaleDays:       int(r.number("stale_days", 1, lifecycle.MaxIntervalDays, 0)),
-		Limit:           int(r.number("limit", 1, maxPage, 0)),
+		Limit:           int(r.number("limit", 1, lifecycle.MaxPage, 0)),
 		Cursor:          r.checked("cursor", func(s string) bool { return s != "" }, "must be the cursor of a Link"),
 	}, r.URL.Query()}
 }

@@ -44,10 +44,11 @@ func readRequest[In any](a *API, w *response, r *http.Request, read func(*reques
 	req := &request{Request: r, format: a.Verifier.Format, now: a.Now(), writer: w.ResponseWriter}
 	req.query()
 	in := read(req)
-	for _, left := range []([]string){slices.Sorted(maps.Keys(req.params)), slices.Sorted(maps.Keys(req.members))} {
-		for _, name := range left {
-			req.fault(pointer(name), "is not known here")
-		}
+	for _, name := range slices.Sorted(maps.Keys(req.params)) {
+		req.fault(pointer(name), "is no query parameter of this route")
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.members)) {
+		req.fault(pointer(name), "is no member of this body")
 	}
 	if req.err != nil {
 		return in, req.err

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
 const patience = 20 * time.Second
@@ -45,13 +46,24 @@ type Daemon struct {
 	issued []string
 }
 
+// binaries is where Main has the daemon built.
+var binaries string
+
+// Main runs a package's tests as storetest.Main does and removes what they built: os.Exit(keytest.Main(m)).
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "keytest")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binaries = dir
+	return storetest.Main(m)
+}
+
 // binary is latchkeyd, built once for all tests of the process.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "latchkeyd")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "latchkeyd")
+	path := filepath.Join(binaries, "latchkeyd")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/latchkey/latchkey/cmd/latchkeyd").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building latchkeyd: %w\n%s", err, out)
@@ -99,7 +111,7 @@ func newDaemon(t testing.TB) *Daemon {
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
 }
 
-// Binary is the path of the built latchkeyd.
+// Binary is the path of the built latchkeyd. The package's TestMain must call Main.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := binary()

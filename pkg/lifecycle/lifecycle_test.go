@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -294,6 +295,21 @@ func TestALineHasAtMostTwoLiveKeys(t *testing.T) {
 	}
 	if _, err := h.Rotate(admin(), c.Key.ID, nil); err != nil {
 		t.Fatalf("the line goes on: %v", err)
+	}
+}
+
+func TestAGraceThatARotationEndsIsInTheAudit(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	a := h.mustCreate(t, basic())
+	b := h.mustRotate(t, a, nil).New
+	h.mustRotate(t, b, seconds(0))
+	entries, _, err := h.memory.Entries(context.Background(), "acme", "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := audit.Change{Field: a.Key.ID.String() + ".grace_expires_at", From: []byte(`"2026-11-23T10:00:30Z"`), To: []byte(`"2026-11-22T10:00:30Z"`)}
+	if !slices.ContainsFunc(entries[len(entries)-1].Changes, func(c audit.Change) bool { return reflect.DeepEqual(c, ended) }) {
+		t.Errorf("got %s", entries[len(entries)-1].Changes)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,43 +21,6 @@ const (
 	MaxList  = 5000
 	pageSize = 100 // of one question to the store
 )
-
-// Get returns a key. It needs keys:read.
-func (s *Service) Get(ctx context.Context, id apikey.ID) (apikey.Key, error) {
-	return s.show(ctx, apikey.KeysRead, id)
-}
-
-// Describe returns a key whose secret was shown to the caller. It needs keys:verify.
-func (s *Service) Describe(ctx context.Context, id apikey.ID) (apikey.Key, error) {
-	return s.show(ctx, apikey.KeysVerify, id)
-}
-
-// Self returns the key that asks. It needs no scope.
-func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
-	by := caller.From(ctx)
-	id, err := apikey.ParseID(by.ID)
-	if by.Kind != caller.Key || err != nil {
-		return apikey.Key{}, apikey.Errorf(apikey.NotFound, "You did not present a key.")
-	}
-	return s.look(ctx, by, id)
-}
-
-// look is a key of the caller's organization as it is shown.
-func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Key, error) {
-	r, err := s.peek(ctx, by.OrganizationID, id)
-	if err != nil {
-		return apikey.Key{}, err
-	}
-	return s.settled(ctx, r), nil
-}
-
-func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.Key, error) {
-	by := caller.From(ctx)
-	if err := need(by, scope); err != nil {
-		return apikey.Key{}, err
-	}
-	return s.look(ctx, by, id)
-}
 
 // Filter says which keys a list has. Empty fields do not filter. Revoked and archived keys are left out unless asked
 // for.
@@ -103,19 +67,6 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 	return list, "", nil
 }
 
-// settled is r as it is shown, after finishing what a crash may have left closing. When that cannot be finished now, the
-// key is shown as what it is about to be: verify refuses it already.
-func (s *Service) settled(ctx context.Context, r apikey.Record) apikey.Key {
-	if r.Closing != nil {
-		finished, err := s.read(ctx, r.OrganizationID, r.ID)
-		if err != nil {
-			finished, _ = promised(r, s.now())
-		}
-		r = finished
-	}
-	return r.Key.At(s.now())
-}
-
 // page returns the next keys after a position, from the living and, if wanted, the ended ones.
 func (s *Service) page(ctx context.Context, organizationID string, f Filter, at Position) ([]apikey.Record, bool, error) {
 	q := Query{OrganizationID: organizationID, ProjectID: f.ProjectID, Before: at, Limit: pageSize}
@@ -127,9 +78,7 @@ func (s *Service) page(ctx context.Context, organizationID string, f Filter, at 
 		ended, moreEnded, err = s.Store.Keys(ctx, q)
 		page = append(page, ended...)
 		more = more || moreEnded || len(page) > pageSize
-		slices.SortFunc(page, func(a, b apikey.Record) int {
-			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
-		})
+		slices.SortFunc(page, func(a, b apikey.Record) int { return PositionOf(&a).Compare(PositionOf(&b)) })
 		// A key that changed sides between the two questions was seen on both.
 		page = slices.CompactFunc(page, func(a, b apikey.Record) bool { return a.ID == b.ID })
 		page = page[:min(len(page), pageSize)] // each side gave its first pageSize, so these are the first of both
@@ -181,7 +130,7 @@ func parseCursor(text string) (Position, error) {
 	}
 	p := Position{time.UnixMilli(ms).UTC(), apikey.ID(id)}
 	if p.cursor() != text {
-		return Position{}, fmt.Errorf("a cursor spelt otherwise")
+		return Position{}, errors.New("a cursor spelt otherwise")
 	}
 	return p, nil
 }

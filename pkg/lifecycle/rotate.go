@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -23,7 +25,7 @@ type Rotated struct {
 // predecessor is in its grace a rotation is refused with RotationInProgress, except one without grace: that one ends the
 // whole line, because a leak must always be answerable. It refuses with WrongState a key that is not active or disabled.
 func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration) (Rotated, error) {
-	by, period, err := s.mayMoveGrace(ctx, grace, 0)
+	by, period, err := s.graceAsked(ctx, grace, 0)
 	if err != nil {
 		return Rotated{}, err
 	}
@@ -45,9 +47,9 @@ func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration
 	return rotated, nil
 }
 
-// mayMoveGrace is the caller, if it may write keys, and the grace asked for, if it is at least the least and at most
-// MaxGrace.
-func (s *Service) mayMoveGrace(ctx context.Context, grace *time.Duration, least time.Duration) (caller.Caller, time.Duration, error) {
+// graceAsked is the caller, if it may write keys, and the grace that it asks for, the Service's for nil, if that is at
+// least the least and at most MaxGrace.
+func (s *Service) graceAsked(ctx context.Context, grace *time.Duration, least time.Duration) (caller.Caller, time.Duration, error) {
 	by, period := caller.From(ctx), DefaultGrace
 	if err := need(by, apikey.KeysWrite); err != nil {
 		return by, 0, err
@@ -60,7 +62,7 @@ func (s *Service) mayMoveGrace(ctx context.Context, grace *time.Duration, least 
 	}
 	if period < least || period > MaxGrace {
 		return by, 0, apikey.Invalid([]apikey.FieldError{{Pointer: "/grace_period_seconds",
-			Detail: apikey.Errorf("", "must be %d to %d", int(least.Seconds()), int(MaxGrace.Seconds())).Message}})
+			Detail: fmt.Sprintf("must be %d to %d", int(least.Seconds()), int(MaxGrace.Seconds()))}})
 	}
 	return by, period, nil
 }
@@ -101,7 +103,10 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 		if err := notItself(by, before.ID); err != nil {
 			return Rotated{}, Change{}, err
 		}
+		change := audit.Change{Field: before.ID.String() + ".grace_expires_at", From: moment(before.GraceExpiresAt)}
 		endGrace(before, now)
+		change.To = moment(before.GraceExpiresAt)
+		c.Entry.Changes = append(c.Entry.Changes, change)
 		c.Update = append(c.Update, Update{Record: stamp(*before, e)})
 	}
 	return Rotated{old.Key.At(now), apikey.Issued{Key: next.Key.At(now), Plaintext: minted.Plaintext}}, c, nil
@@ -169,6 +174,12 @@ func endGrace(r *apikey.Record, at time.Time) {
 	r.GraceExpiresAt = &at
 }
 
+// moment is a time as the audit tells it.
+func moment(at *time.Time) json.RawMessage {
+	b, _ := json.Marshal(at) // of a year that its own writer accepted
+	return b
+}
+
 // EndGrace ends, now, the grace of a rotated key, which may be named by itself or by its successor. It needs
 // keys:write. It refuses with NotInGrace when there is no grace, and with OwnKey the key in grace itself.
 func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error) {
@@ -186,7 +197,7 @@ func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error
 // would, and at most MaxGrace away. It needs keys:write and all of the key's management scopes. It refuses with
 // AlreadyRotated when the successor was itself rotated: a line has at most two live keys.
 func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Duration) (apikey.Key, error) {
-	by, period, err := s.mayMoveGrace(ctx, &grace, time.Second)
+	by, period, err := s.graceAsked(ctx, &grace, time.Second)
 	if err != nil {
 		return apikey.Key{}, err
 	}

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -71,16 +72,13 @@ type Position struct {
 // PositionOf is r's place.
 func PositionOf(r *apikey.Record) Position { return Position{r.CreatedAt, r.ID} }
 
-// After says whether p comes after q in a list. Everything comes after the zero Position.
-func (p Position) After(q Position) bool {
-	switch {
-	case q == (Position{}):
-		return true
-	case !p.CreatedAt.Equal(q.CreatedAt):
-		return p.CreatedAt.Before(q.CreatedAt)
-	}
-	return p.ID < q.ID
+// Compare is negative when p comes before q in a list, positive when it comes after it, 0 when they are the same.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(q.CreatedAt.Compare(p.CreatedAt), cmp.Compare(q.ID, p.ID))
 }
+
+// After says whether p comes after q in a list. Everything comes after the zero Position.
+func (p Position) After(q Position) bool { return q == (Position{}) || p.Compare(q) > 0 }
 
 // Change is what one transaction does.
 type Change struct {

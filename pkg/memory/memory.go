@@ -160,9 +160,7 @@ func (s *Store) Keys(_ context.Context, q lifecycle.Query) ([]apikey.Record, boo
 			found = append(found, *r)
 		}
 	}
-	slices.SortFunc(found, func(a, b apikey.Record) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
-	})
+	slices.SortFunc(found, func(a, b apikey.Record) int { return lifecycle.PositionOf(&a).Compare(lifecycle.PositionOf(&b)) })
 	more := len(found) > q.Limit
 	found = found[:min(len(found), q.Limit)]
 	for i := range found {

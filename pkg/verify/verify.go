@@ -33,22 +33,22 @@ const (
 	manyPast = 8
 )
 
-// Verifier decides about keys. Its fields are set once, before the first use; all its methods may be called at once
-// from many goroutines.
+// Verifier decides about keys. Store, Format and Now are required. Its fields are set once, before the first use; all its
+// methods may be called at once from many goroutines.
 type Verifier struct {
 	Store   Store
-	Format  apikey.Format
+	Format  apikey.Format // of the service that issues the keys
 	Now     func() time.Time
 	Timeout time.Duration // for the store's answer, retries included; 0: DefaultTimeout
 }
 
 // Door tells what a key is presented for.
-type Door bool
+type Door int
 
 // The doors. A key with management scopes alone opens no protected API.
 const (
-	Protected  Door = false
-	Management Door = true
+	Protected Door = iota
+	Management
 )
 
 // Request is one key presented.
@@ -98,7 +98,7 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	}
 	d := Debit{token.ID(), token.Hash(), r.OrganizationID, r.Scopes, max(r.Cost, 1), v.Now()}
 	if d.Cost > MaxCost {
-		return unavailable(fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost))
+		return Decision{Code: apikey.Unavailable, KeyPrefix: token.Prefix(), Cause: fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(v.Timeout, DefaultTimeout))
 	defer cancel()
@@ -160,9 +160,9 @@ func decide(hot *Hot, d *Debit, r *Request, admitted bool, err error) Decision {
 	case apikey.InsufficientScope:
 		decision.NeededScope = hot.missing(d.Scopes)
 	case apikey.RateLimited:
-		decision.RetryAfter = untilNext(d.At, time.Minute)
+		decision.RetryAfter = retry(hot.MinuteLimit, d, time.Minute)
 	case apikey.DailyLimitExceeded:
-		decision.RetryAfter = untilNext(d.At, 24*time.Hour)
+		decision.RetryAfter = retry(hot.DayLimit, d, 24*time.Hour)
 	}
 	return decision
 }
@@ -197,6 +197,14 @@ func limits(hot *Hot, now time.Time) []Limit {
 	return list
 }
 
+// retry is when it may help to come back to a limit: never with a cost that is above the limit itself.
+func retry(limit *int64, d *Debit, window time.Duration) time.Duration {
+	if d.Cost > *limit {
+		return 0
+	}
+	return untilNext(d.At, window)
+}
+
 // untilNext is the time until the next window of that length, counted from the Unix epoch.
 func untilNext(now time.Time, window time.Duration) time.Duration {
 	return window - time.Duration(now.UnixNano()%int64(window))
@@ -208,7 +216,7 @@ func (d Decision) Message() string {
 	case apikey.Valid:
 		return "The key is valid."
 	case apikey.MissingKey:
-		return "Send an API key: Authorization: Bearer <key>."
+		return "Send an API key in the header Authorization: Bearer lk_live_…"
 	case apikey.MalformedKey:
 		return "This is not a key of this service. Check that it was copied whole."
 	case apikey.UnknownKey:
@@ -219,12 +227,18 @@ func (d Decision) Message() string {
 		return "A key with management scopes alone opens no protected API. Use a service key."
 	case apikey.AddressNotAllowed:
 		return "The key may not be used from this address."
+	case apikey.RateLimited, apikey.DailyLimitExceeded:
+		if d.RetryAfter == 0 {
+			return "The request costs more than the key's whole limit: it can never pass."
+		}
+	}
+	switch d.Code {
 	case apikey.RateLimited:
 		return "The key has too little left of its limit for this minute."
 	case apikey.DailyLimitExceeded:
 		return "The key has too little left of its limit for this day."
 	case apikey.Unavailable:
-		return "The key could not be checked in time. Try again."
+		return "The key could not be checked. Try again."
 	}
 	return "The key is " + strings.ToLower(string(d.Code)) + "."
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,19 @@ func TestLimitsAreExactAndShownWithTheirReset(t *testing.T) {
 		if got[i] != want[i] {
 			t.Fatalf("got %v, want %v", got, want)
 		}
+	}
+}
+
+func TestACostAboveTheWholeLimitIsNotToldToComeBack(t *testing.T) {
+	d := newDoor(t, limit(5, 0))
+	if got := d.ask(verify.Request{Cost: 6}); got.RetryAfter != 0 || !strings.Contains(got.Message(), "never") {
+		t.Errorf("got %s, %s", got.RetryAfter, got.Message())
+	}
+	if got := d.ask(verify.Request{Cost: 5}); !got.Allowed() {
+		t.Errorf("the whole limit at once: %s", got.Code)
+	}
+	if got := d.ask(verify.Request{Cost: 5}); got.RetryAfter != time.Minute || strings.Contains(got.Message(), "never") {
+		t.Errorf("got %s, %s", got.RetryAfter, got.Message())
 	}
 }
 

@@ -47,11 +47,10 @@ func readQuestion(r *request) (ask verify.Request) {
 }
 
 func (a *API) verify(ctx context.Context, ask verify.Request, h http.Header) (verdict, error) {
-	asker := caller.From(ctx)
-	if !asker.Holds(apikey.KeysVerify) {
-		return verdict{}, &apikey.Error{Code: apikey.InsufficientScope, Message: "This needs the scope keys:verify.", Scope: apikey.KeysVerify}
+	if err := a.Keys.MayVerify(ctx); err != nil {
+		return verdict{}, err
 	}
-	ask.OrganizationID = asker.OrganizationID
+	ask.OrganizationID = caller.From(ctx).OrganizationID
 	d := a.Verifier.Verify(ctx, ask)
 	if d.Code == apikey.Unavailable {
 		return verdict{}, unavailable(&d)

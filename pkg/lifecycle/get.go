@@ -1,0 +1,63 @@
+package lifecycle
+
+import (
+	"context"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
+)
+
+// Get returns a key. It needs keys:read.
+func (s *Service) Get(ctx context.Context, id apikey.ID) (apikey.Key, error) {
+	return s.show(ctx, apikey.KeysRead, id)
+}
+
+// Describe returns a key whose secret was shown to the caller. It needs keys:verify.
+func (s *Service) Describe(ctx context.Context, id apikey.ID) (apikey.Key, error) {
+	return s.show(ctx, apikey.KeysVerify, id)
+}
+
+// MayVerify refuses a caller who may not ask about presented keys: it needs keys:verify.
+func (s *Service) MayVerify(ctx context.Context) error {
+	return need(caller.From(ctx), apikey.KeysVerify)
+}
+
+// Self returns the key that asks. It needs no scope.
+func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
+	by := caller.From(ctx)
+	id, err := apikey.ParseID(by.ID)
+	if by.Kind != caller.Key || err != nil {
+		return apikey.Key{}, apikey.Errorf(apikey.NotFound, "You did not present a key.")
+	}
+	return s.look(ctx, by, id)
+}
+
+// look is a key of the caller's organization as it is shown.
+func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Key, error) {
+	r, err := s.peek(ctx, by.OrganizationID, id)
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	return s.settled(ctx, r), nil
+}
+
+func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.Key, error) {
+	by := caller.From(ctx)
+	if err := need(by, scope); err != nil {
+		return apikey.Key{}, err
+	}
+	return s.look(ctx, by, id)
+}
+
+// settled is r as it is shown, after finishing what a crash may have left closing. When that cannot be finished now, the
+// key is shown as what it is about to be: verify refuses it already.
+func (s *Service) settled(ctx context.Context, r apikey.Record) apikey.Key {
+	if r.Closing != nil {
+		finished, err := s.read(ctx, r.OrganizationID, r.ID)
+		if err != nil {
+			finished, _ = promised(r, s.now())
+		}
+		r = finished
+	}
+	return r.Key.At(s.now())
+}
