@@ -29,6 +29,10 @@ type API struct {
 	Log         *slog.Logger
 	Now         func() time.Time
 	TrustedHops int // proxies of one's own that append to X-Forwarded-For; 0: the client is the connection's peer
+
+	// Admit decides about the key of a request. nil asks the Verifier; behind an authorizer that has asked it already, the
+	// answer comes with the request.
+	Admit func(*http.Request, verify.Request) verify.Decision
 }
 
 // Any is the Method of a route that takes every method.
