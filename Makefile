@@ -6,7 +6,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench dynamodb-local dynamodb vuln check-format check-lint check-modules check-race check-fuzz
+.PHONY: help run test check fmt bench dynamodb-local dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,3 +53,22 @@ dynamodb: ## run DynamoDB Local in memory on port 8000 (PORT=8001 for another) u
 
 vuln: ## look for known vulnerabilities; it asks the Go vulnerability database
 	go run $(GOVULNCHECK) $(PKGS)
+
+sam-check: ## lint template.yaml and the examples, and hold them to the rules of tools/sam
+	@tools/sam/check
+
+sam-local: ## run the deployed shape on this machine until Ctrl-C: SAM's routes and authorizer, DynamoDB Local (READY=path, PORT=3000)
+	@tools/sam/local "$(or $(READY),.sam-local/ready.json)" $(or $(PORT),3000)
+
+sam-walk: ## walk through the service that make sam-local serves, by a test
+	@tools/sam/walk
+
+# sam build asks for build-Create and so on: a function is built from the folder of its name. ARCH is what the template's
+# parameter Arch says.
+ARCH ?= arm64
+build-%: export CGO_ENABLED = 0
+build-%: export GOOS = linux
+build-%: export GOARCH = $(subst x86_64,amd64,$(ARCH))
+build-%:
+	go build -trimpath -buildvcs=false -tags lambda.norpc -ldflags '-s -w -buildid=' \
+	  -o "$(ARTIFACTS_DIR)/bootstrap" ./functions/$(shell echo $* | tr A-Z a-z)

@@ -1,0 +1,183 @@
+"""The rules that our template must keep, checked on what CloudFormation makes of it (transform.py).
+
+    rules.py TRANSFORMED.json    prints each breach and ends with 1 if there is any
+"""
+import json
+import re
+import sys
+
+KEYS, AUDIT = "Keys", "Audit"
+BY_ORGANIZATION, BY_PROJECT = "Keys/index/by-organization", "Keys/index/by-project"
+
+# A change of a key: its two items, its organization's count, and the audit entry. Whoever reads a key may have to make
+# one, since it finishes what a crash has left closing.
+CHANGE = {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")}
+WARM = {("GetItem", KEYS, "K#*")}  # a start opens its connection with one
+READ = WARM | {("Query", KEYS, "K#*")}
+LIST = READ | {("BatchGetItem", KEYS, "K#*"), ("Query", BY_ORGANIZATION, "")}
+
+# What each function may do: action, resource, and the partitions that it is bound to. Nothing else, and nobody may
+# update or delete an audit entry.
+PERMISSIONS = {
+    "Create": CHANGE | LIST | {("GetItem", KEYS, "O#*")},  # a full plan lists its keys and ends the expired
+    "List": CHANGE | LIST | {("Query", BY_PROJECT, "")},
+    "Get": CHANGE | READ,
+    "Revoke": CHANGE | READ,
+    "Rotate": CHANGE | READ,
+    "Verify": READ | {("UpdateItem", KEYS, "K#*")},
+    "Authorizer": WARM | {("UpdateItem", KEYS, "K#*")},
+}
+
+# Routes without an authorizer: their function asks about the key itself.
+OPEN = {"post /v1/api-keys/verify", "get /v1/api-keys/me", "any /v1/authorize"}
+
+BASIC = re.compile(r"arn:[a-z-]+:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole")  # writes logs
+
+
+def of_type(resources, kind):
+    return {name: r for name, r in resources.items() if r["Type"] == kind}
+
+
+def name_of(arn):
+    """Keys for {"Fn::GetAtt": [Keys, Arn]}, Keys/index/x for {"Fn::Sub": ${Keys.Arn}/index/x}, else the text itself."""
+    if "Fn::GetAtt" in arn:
+        return arn["Fn::GetAtt"][0]
+    return re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", arn["Fn::Sub"]) if "Fn::Sub" in arn else str(arn)
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def granted(role):
+    """The permissions of a role as rows of PERMISSIONS. What no row can say is a row that no table has."""
+    rows = set()
+    for policy in role.get("Policies", []):
+        for s in as_list(policy["PolicyDocument"]["Statement"]):
+            if s["Effect"] != "Allow" or set(s) - {"Effect", "Action", "Resource", "Condition"}:
+                rows.add(("unknown", json.dumps(s), ""))
+                continue
+            condition = s.get("Condition", {})
+            leading = condition.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [""])
+            if condition and condition != {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": leading}}:
+                leading = [json.dumps(condition)]
+            rows |= {(a.removeprefix("dynamodb:"), name_of(r), p)
+                     for a in as_list(s["Action"]) for r in as_list(s["Resource"]) for p in as_list(leading)}
+    return rows
+
+
+def permissions(resources):
+    functions = of_type(resources, "AWS::Lambda::Function")
+    for name in functions.keys() ^ PERMISSIONS.keys():
+        yield f"{name}: the template and PERMISSIONS name different functions"
+    for name in functions.keys() & PERMISSIONS.keys():
+        role = functions[name]["Properties"]["Role"]
+        if role != {"Fn::GetAtt": [name + "Role", "Arn"]}:
+            yield f"{name}: its role is not its own"
+            continue
+        role = resources[name + "Role"]["Properties"]
+        for row in granted(role) - PERMISSIONS[name]:
+            yield f"{name} may {row} but must not"
+        for row in PERMISSIONS[name] - granted(role):
+            yield f"{name} may not {row} but must"
+        for arn in role.get("ManagedPolicyArns", []):
+            if not BASIC.fullmatch(str(arn)):
+                yield f"{name} has the managed policy {arn}"
+    for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"):
+        for name in of_type(resources, kind):
+            yield f"{name}: permissions stand in the function's own policies"
+
+
+def routes(resources):
+    """Every (api, method, path, operation, authorizer name or None)."""
+    for kind in ("AWS::ApiGateway::RestApi", "AWS::ApiGatewayV2::Api"):
+        for api, r in of_type(resources, kind).items():
+            body = r["Properties"]["Body"]
+            for path, methods in body["paths"].items():
+                for method, operation in methods.items():
+                    security = operation.get("security", body.get("security", []))
+                    names = [n for needed in security for n in needed]
+                    method = "any" if method == "x-amazon-apigateway-any-method" else method
+                    yield api, method, path, operation, names[0] if len(names) == 1 else None
+
+
+def authorizers(resources):
+    """No route is open but those named, and the others ask our authorizer about every single request."""
+    opened = set()
+    for api, method, path, _, authorizer in routes(resources):
+        scheme = resources[api]["Properties"]["Body"].get("components", {}).get("securitySchemes", {}).get(authorizer)
+        if not scheme:
+            opened.add(f"{method} {path}")
+            continue
+        asked = scheme["x-amazon-apigateway-authorizer"]
+        if asked["authorizerResultTtlInSeconds"] != 0:
+            yield f"{api}: its authorizer's answers are cached, so limits and revocations are not kept"
+        if "${Authorizer.Arn}:live" not in json.dumps(asked["authorizerUri"]):
+            yield f"{api}: it does not ask the alias live of our authorizer"
+    for route in opened ^ OPEN:
+        yield f"{route} is {'open' if route in opened else 'not open'}"
+
+
+def paths(resources):
+    """API Gateway takes one name for a variable at one place of a path."""
+    for api in of_type(resources, "AWS::ApiGateway::RestApi"):
+        names = {}
+        for path in resources[api]["Properties"]["Body"]["paths"]:
+            parts = path.split("/")
+            for i, part in enumerate(parts):
+                if part.startswith("{"):
+                    before = re.sub(r"\{[^}]*\}", "{}", "/".join(parts[:i]))
+                    if names.setdefault(before, part) != part:
+                        yield f"{api}: {path}: the variable after {before} is called {names[before]} elsewhere"
+
+
+def functions(resources):
+    for name, r in of_type(resources, "AWS::Lambda::Function").items():
+        p = r["Properties"]
+        for property in ("Timeout", "MemorySize", "Architectures"):
+            if not p.get(property):
+                yield f"{name} has no {property}"
+        if p.get("Runtime") != "provided.al2023":
+            yield f"{name} runs on {p.get('Runtime')}"
+        group = p.get("LoggingConfig", {}).get("LogGroup", {}).get("Ref")
+        if not resources.get(group, {}).get("Properties", {}).get("RetentionInDays"):
+            yield f"{name} has no log group of ours with a retention"
+
+
+def alias(resources):
+    """Whoever uses the authorizer uses its alias, and every API of the account may."""
+    live = [n for n, r in of_type(resources, "AWS::Lambda::Alias").items()
+            if r["Properties"]["Name"] == "live" and r["Properties"]["FunctionName"] == {"Ref": "Authorizer"}]
+    if not live:
+        yield "Authorizer has no alias live"
+        return
+    permitted = [r["Properties"] for r in of_type(resources, "AWS::Lambda::Permission").values()
+                 if r["Properties"]["FunctionName"] == {"Ref": live[0]}]
+    if not any("${AWS::AccountId}:*/authorizers/*" in json.dumps(p["SourceArn"]) for p in permitted):
+        yield "not every API of the account may ask the authorizer"
+    if not any(r["Properties"]["Value"] == {"Ref": live[0]} for r in of_type(resources, "AWS::SSM::Parameter").values()):
+        yield "no SSM parameter holds the authorizer's alias"
+
+
+def tables(resources):
+    for name, r in of_type(resources, "AWS::DynamoDB::Table").items():
+        if (r.get("DeletionPolicy"), r.get("UpdateReplacePolicy")) != ("Retain", "Retain"):
+            yield f"{name} goes when the stack goes"
+        for property in ("PointInTimeRecoverySpecification", "DeletionProtectionEnabled"):
+            if property not in r["Properties"]:
+                yield f"{name} has no {property}"
+
+
+RULES = [permissions, authorizers, paths, functions, alias, tables]
+
+
+def breaches(template):
+    return sorted(b for rule in RULES for b in rule(template["Resources"]))
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        found = breaches(json.load(file))
+    for breach in found:
+        print(breach)
+    sys.exit(1 if found else 0)

@@ -1,0 +1,76 @@
+"""Each rule of rules.py sees what it is for: the template keeps all of them, and each change below is told of."""
+import copy
+import os
+import unittest
+
+import rules
+from transform import transformed
+
+TEMPLATE = transformed(os.path.join(os.path.dirname(__file__), "..", "..", "template.yaml"))
+
+
+def statements(r, function):
+    return r[function + "Role"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+
+
+def operation(r, method, path):
+    return r["Management"]["Properties"]["Body"]["paths"][path][method]
+
+
+def authorizer(r):
+    return r["Management"]["Properties"]["Body"]["components"]["securitySchemes"]["Latchkey"]["x-amazon-apigateway-authorizer"]
+
+
+def rename(r):
+    paths = r["Management"]["Properties"]["Body"]["paths"]
+    paths["/v1/api-keys/{key}/rotate"] = paths.pop("/v1/api-keys/{id}/rotate")
+
+
+# Changes of the transformed template's resources, and a part of what must be told of each.
+BROKEN = {
+    "an action too many": (lambda r: statements(r, "Verify")[0]["Action"].append("dynamodb:PutItem"), "Verify may ('PutItem'"),
+    "an audit entry deleted": (lambda r: statements(r, "Get")[2]["Action"].append("dynamodb:DeleteItem"), "'DeleteItem', 'Audit'"),
+    "an action too few": (lambda r: statements(r, "Create")[0]["Action"].remove("dynamodb:Query"), "Create may not ('Query'"),
+    "any partition": (lambda r: statements(r, "Authorizer")[0].pop("Condition"), "Authorizer may ('GetItem', 'Keys', '')"),
+    "another partition": (lambda r: statements(r, "Authorizer")[0].update(
+        Condition={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}}), "'Keys', '*')"),
+    "another condition": (lambda r: statements(r, "Authorizer")[0].update(Condition={"Bool": {"x": "y"}}), "Bool"),
+    "any resource": (lambda r: statements(r, "List")[0].update(Resource="*"), "'*'"),
+    "all but some resources": (lambda r: statements(r, "List")[0].update(NotResource="x"), "'unknown'"),
+    "a managed policy": (lambda r: r["GetRole"]["Properties"]["ManagedPolicyArns"].append("arn:aws:iam::aws:policy/Admin"), "policy/Admin"),
+    "a role of another": (lambda r: r["Get"]["Properties"].update(Role=r["List"]["Properties"]["Role"]), "its role is not its own"),
+    "a function unknown": (lambda r: r.update(Extra=copy.deepcopy(r["Get"])), "Extra: the template and PERMISSIONS"),
+    "an open route": (lambda r: operation(r, "get", "/v1/api-keys").update(security=[]), "get /v1/api-keys is open"),
+    "a route without a word": (lambda r: operation(r, "get", "/v1/api-keys").pop("security"), "get /v1/api-keys is open"),
+    "an unknown authorizer": (lambda r: operation(r, "get", "/v1/api-keys").update(security=[{"NONE": []}]), "get /v1/api-keys is open"),
+    "a cached authorizer": (lambda r: authorizer(r).update(authorizerResultTtlInSeconds=300), "cached"),
+    "no alias asked": (lambda r: authorizer(r).update(authorizerUri="${Authorizer.Arn}"), "does not ask the alias"),
+    "a variable of two names": (rename, "elsewhere"),
+    "no time-out": (lambda r: r["Get"]["Properties"].pop("Timeout"), "Get has no Timeout"),
+    "no memory": (lambda r: r["Get"]["Properties"].pop("MemorySize"), "Get has no MemorySize"),
+    "no architecture": (lambda r: r["Get"]["Properties"].pop("Architectures"), "Get has no Architectures"),
+    "another runtime": (lambda r: r["Get"]["Properties"].update(Runtime="go1.x"), "Get runs on go1.x"),
+    "no log group": (lambda r: r["Get"]["Properties"].pop("LoggingConfig"), "Get has no log group"),
+    "logs for ever": (lambda r: r["Logs"]["Properties"].pop("RetentionInDays"), "has no log group of ours with a retention"),
+    "no alias": (lambda r: r.pop("AuthorizerAliaslive"), "no alias live"),
+    "no permission": (lambda r: r.pop("AuthorizerPermission"), "not every API"),
+    "no parameter": (lambda r: r.pop("AuthorizerArn"), "no SSM parameter"),
+    "a table that goes": (lambda r: r["Keys"].pop("DeletionPolicy"), "Keys goes"),
+    "a table without recovery": (lambda r: r["Audit"]["Properties"].pop("PointInTimeRecoverySpecification"), "Audit has no"),
+}
+
+
+class Rules(unittest.TestCase):
+    def test_the_template_keeps_the_rules(self):
+        self.assertEqual(rules.breaches(TEMPLATE), [])
+
+    def test_every_breach_is_told_of(self):
+        for name, (change, told) in BROKEN.items():
+            with self.subTest(name):
+                broken = copy.deepcopy(TEMPLATE)
+                change(broken["Resources"])
+                self.assertIn(told, "\n".join(rules.breaches(broken)))
+
+
+if __name__ == "__main__":
+    unittest.main()
