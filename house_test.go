@@ -24,6 +24,8 @@ const (
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
 	ulid    = "github.com/oklog/ulid/v2"
+	lambda  = "github.com/aws/aws-lambda-go"
+	adapter = "github.com/awslabs/aws-lambda-go-api-proxy"
 )
 
 // rooms is every room there is.
@@ -54,9 +56,21 @@ var house = map[string]struct{ rooms, outside string }{
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
 
+	// The AWS door: nothing else may import Lambda or the adapter.
+	"pkg/gateway": {"apikey verify", lambda + " " + adapter},
+
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},
 	"cmd/latchkeyd": {"app", ""},
+
+	// One Lambda for each endpoint.
+	"functions/authorizer": {"app gateway", ""},
+	"functions/create":     {"app gateway", ""},
+	"functions/get":        {"app gateway", ""},
+	"functions/list":       {"app gateway", ""},
+	"functions/revoke":     {"app gateway", ""},
+	"functions/rotate":     {"app gateway", ""},
+	"functions/verify":     {"app gateway", ""},
 
 	// The test kits: the suite that every store passes, and a running service.
 	"pkg/storetest": {"apikey lifecycle verify audit", ""},

@@ -11,6 +11,7 @@ package apikey
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -209,6 +210,21 @@ func ValidScope(s string) bool {
 		ok = digit[s[i]] != 255 || strings.IndexByte("._:/-", s[i]) >= 0
 	}
 	return ok
+}
+
+// ParseScopes reads scopes with commas or spaces between them. Text without any, or with what may be no scope, is an
+// error: a demand that cannot be read is not the absence of one.
+func ParseScopes(s string) ([]string, error) {
+	scopes := strings.FieldsFunc(s, func(c rune) bool { return c == ' ' || c == ',' })
+	for _, scope := range scopes {
+		if !ValidScope(scope) {
+			return nil, fmt.Errorf("%q is not a scope", scope)
+		}
+	}
+	if len(scopes) == 0 {
+		return nil, fmt.Errorf("%q names no scope", s)
+	}
+	return scopes, nil
 }
 
 // Window names one window of a counter, "m29391234" for a minute and "d20412" for a day, counted from the Unix epoch in

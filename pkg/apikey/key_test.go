@@ -107,3 +107,12 @@ func TestScopesHaveAFewCharactersOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestADemandForScopesIsReadWholeOrNotAtAll(t *testing.T) {
+	for text, want := range map[string]int{"orders:read": 1, "a,b": 2, "a b": 2, " a, b ": 2, "": -1, ",": -1, "a,b?": -1, "a;b": -1} {
+		scopes, err := apikey.ParseScopes(text)
+		if err != nil && want >= 0 || err == nil && len(scopes) != want {
+			t.Errorf("%q: %q, %v", text, scopes, err)
+		}
+	}
+}

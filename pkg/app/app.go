@@ -31,10 +31,13 @@ type Settings struct {
 	TrustedHops   int           // proxies of one's own in front, each adding to X-Forwarded-For
 	KeysTable     string        // default "latchkey-keys"
 	AuditTable    string        // default "latchkey-audit"
+	Scopes        []string      // that a key needs at a protected API which does not say
+	PolicyAnswers bool          // of the authorizer, to HTTP APIs which do not say
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE. What is ill-formed is an error that names it.
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, and for the authorizer LATCHKEY_SCOPES (comma
+// separated) and LATCHKEY_ANSWER ("simple" or "policy"). What is ill-formed is an error that names it.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{
 		Brand:      cmp.Or(getenv("LATCHKEY_BRAND"), "lk"),
@@ -51,8 +54,22 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		return s, err
 	}
 	s.Grace = time.Duration(grace) * time.Second
-	s.TrustedHops, err = wholeNumber(getenv, "LATCHKEY_TRUSTED_HOPS", 0, 0, 10)
-	return s, err
+	if s.TrustedHops, err = wholeNumber(getenv, "LATCHKEY_TRUSTED_HOPS", 0, 0, 10); err != nil {
+		return s, err
+	}
+	if scopes := getenv("LATCHKEY_SCOPES"); scopes != "" {
+		if s.Scopes, err = apikey.ParseScopes(scopes); err != nil {
+			return s, fmt.Errorf("LATCHKEY_SCOPES: %w", err)
+		}
+	}
+	switch answer := getenv("LATCHKEY_ANSWER"); answer {
+	case "policy":
+		s.PolicyAnswers = true
+	case "simple", "":
+	default:
+		return s, fmt.Errorf(`LATCHKEY_ANSWER is %q: it must be "simple" or "policy"`, answer)
+	}
+	return s, nil
 }
 
 func wholeNumber(getenv func(string) string, name string, otherwise, least, most int) (int, error) {
@@ -73,6 +90,8 @@ type App struct {
 	Verifier *verify.Verifier
 	API      *httpapi.API
 	Store    Store
+	Settings Settings
+	Log      *slog.Logger
 }
 
 // New wires the rooms to a store.
@@ -84,5 +103,5 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 	keys := &lifecycle.Service{Store: store, Plans: plan.Default(), Format: format, Now: now, Grace: s.Grace}
 	verifier := &verify.Verifier{Store: store, Format: format, Now: now}
 	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops}
-	return &App{keys, verifier, api, store}, nil
+	return &App{keys, verifier, api, store, s, log}, nil
 }

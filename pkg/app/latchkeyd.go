@@ -119,15 +119,24 @@ func (d *daemon) store(ctx context.Context) (Store, error) {
 	case d.options.dev:
 		return developmentStore(ctx, d.options.dynamodb, d.settings)
 	}
-	getenv := d.process.Getenv
-	client, err := dynamo.NewClient(dynamo.Config{
-		Endpoint: d.options.dynamodb, Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
-		AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"),
-	})
+	store, err := openTables(d.process.Getenv, d.options.dynamodb, d.settings)
 	if err != nil {
 		return nil, fmt.Errorf("%w: set AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use -dev for DynamoDB Local", err)
 	}
-	return dynamo.New(client, dynamo.Tables{Keys: d.settings.KeysTable, Audit: d.settings.AuditTable}), nil
+	return store, nil
+}
+
+// openTables makes the store on tables that exist, with the region and the credentials of the environment. It calls
+// nobody yet.
+func openTables(getenv func(string) string, endpoint string, s Settings) (*dynamo.Store, error) {
+	client, err := dynamo.NewClient(dynamo.Config{
+		Endpoint: endpoint, Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
+		AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return dynamo.New(client, dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}), nil
 }
 
 // serve listens, tells whoever waits that it is ready, and serves until ctx is done.

@@ -40,6 +40,20 @@ type Store struct {
 // New makes a Store on tables that exist, see [CreateTables].
 func New(client *dynamodb.Client, t Tables) *Store { return &Store{client, t} }
 
+// Warm opens the connection that the first call would else wait for, by one GetItem of a key that no one has. It is
+// ErrNoTable when the table of keys does not exist; every other error may be gone by the next call.
+func (s *Store) Warm(ctx context.Context) error {
+	_, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: primaryKey("K#", skHot)})
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%w: %s", ErrNoTable, s.tables.Keys)
+	}
+	return failure("opening the connection", err)
+}
+
+// ErrNoTable reports a table that does not exist.
+var ErrNoTable = errors.New("there is no such table in DynamoDB")
+
 // step is one write of a transaction, and what it means when its condition does not hold.
 type step struct {
 	write   types.TransactWriteItem

@@ -84,8 +84,8 @@ func (a *API) me(ctx context.Context, _ nothing, h http.Header) (apikey.Key, err
 func readNeeds(r *request) (ask verify.Request) {
 	ask.Cost = r.number("cost", 1, verify.MaxCost, 1)
 	if list, given := r.param("scopes"); given {
-		ask.Scopes = strings.FieldsFunc(list, func(c rune) bool { return c == ' ' || c == ',' })
-		if len(ask.Scopes) == 0 || len(lifecycle.ValidateScopes(ask.Scopes)) > 0 {
+		var err error
+		if ask.Scopes, err = apikey.ParseScopes(list); err != nil || len(lifecycle.ValidateScopes(ask.Scopes)) > 0 {
 			r.fault("/scopes", "must be scopes, with a space or a comma between them")
 		}
 	}

@@ -1,0 +1,25 @@
+// Command authorizer is the Lambda that decides about keys before an API, this service's own or another's.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "authorizer:", err)
+		os.Exit(1)
+	}
+	gateway.Start((&gateway.Authorizer{
+		Verifier:    a.Verifier,
+		Log:         a.Log,
+		Scopes:      a.Settings.Scopes,
+		Policy:      a.Settings.PolicyAnswers,
+		TrustedHops: a.Settings.TrustedHops,
+	}).Handle)
+}

@@ -1,0 +1,20 @@
+// Command get is the Lambda that shows one key. It serves no other route.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "get:", err)
+		os.Exit(1)
+	}
+	a.API.Admit = gateway.Admitted
+	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("get")...), a.Log))
+}

@@ -1,0 +1,20 @@
+// Command revoke is the Lambda that ends keys for good. It serves no other route.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "revoke:", err)
+		os.Exit(1)
+	}
+	a.API.Admit = gateway.Admitted
+	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("revoke")...), a.Log))
+}

@@ -1,0 +1,20 @@
+// Command rotate is the Lambda that replaces keys, and ends or extends the grace of the replaced. It serves no other route.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rotate:", err)
+		os.Exit(1)
+	}
+	a.API.Admit = gateway.Admitted
+	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("rotate")...), a.Log))
+}

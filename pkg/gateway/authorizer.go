@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/verify"
+)
+
+// What an HTTP API may be set to want of an authorizer with payload format 2.0. The event does not tell which.
+const (
+	simple = "simple" // EnableSimpleResponses: true
+	policy = "policy"
+)
+
+// errUnauthorized makes API Gateway answer 401. Its text must be this.
+var errUnauthorized = errors.New("Unauthorized") //lint:ignore ST1005 it is API Gateway's word
+
+// Authorizer decides about the key of an authorizer event. Verifier and Log are required.
+//
+// What each API needs may stand in its stage variables, which no caller can set: latchkey_scopes (the scopes that a key
+// must have, with commas between them), latchkey_answer ("simple" or "policy", for HTTP APIs), and latchkey_door
+// ("management" at the management API alone). One that cannot be read lets nobody in.
+type Authorizer struct {
+	Verifier    *verify.Verifier
+	Log         *slog.Logger
+	Scopes      []string // where there is no stage variable latchkey_scopes
+	Policy      bool     // where there is no stage variable latchkey_answer: "policy" and not "simple"
+	TrustedHops int      // as verify.ClientAddress counts them, the gateway itself being the first; 0: its peer
+}
+
+// Handle answers one event of a REST API (TOKEN or REQUEST), an HTTP API (1.0 or 2.0), a WebSocket API's $connect, or
+// AppSync, told apart by their shape.
+//
+// No key, or one that is unknown, malformed or ended, is the error Unauthorized, for which the gateway answers 401. A key
+// that may not pass for its scopes, its client's address, its kind or its limits is denied (403), with the code in the
+// context. At the management door it is let through with that code, since there a function answers for each its own
+// status. AppSync knows one refusal for all. A store that does not answer in time is another error (500), never an allow.
+func (a *Authorizer) Handle(ctx context.Context, raw json.RawMessage) (any, error) {
+	q, err := readQuestion(raw)
+	if err != nil {
+		return nil, err
+	}
+	ask, err := a.ask(q)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := a.answer(q)
+	if err != nil {
+		return nil, err
+	}
+	d := a.Verifier.Verify(ctx, ask)
+	a.log(ctx, q, &ask, &d)
+	switch {
+	case d.Code.Status() >= http.StatusInternalServerError:
+		return nil, errors.New("the key could not be checked: " + string(d.Code))
+	case d.Code.Status() == http.StatusUnauthorized && q.shape != appSync:
+		return nil, errUnauthorized
+	}
+	return answer(q, d.Allowed() || ask.Door == verify.Management, &d, tell(&d, ask.Door)), nil
+}
+
+// ask is the question that an event puts.
+func (a *Authorizer) ask(q *question) (verify.Request, error) {
+	r := &http.Request{RemoteAddr: q.address(), Header: q.header()}
+	ask := verify.Request{Key: verify.Bearer(r.Header), Address: verify.ClientAddress(r, a.TrustedHops)}
+	if q.shape == restToken || q.shape == appSync {
+		ask.Key = token(q.AuthorizationToken)
+	}
+	var err error
+	scopes, door := q.StageVariables["latchkey_scopes"], q.StageVariables["latchkey_door"]
+	switch {
+	case door == management && q.shape != webSocket:
+		ask.Door = verify.Management
+	case door != "":
+		err = fmt.Errorf("the stage variable latchkey_door is %q: it may be %q, at a REST or an HTTP API", door, management)
+	case scopes != "":
+		ask.Scopes, err = apikey.ParseScopes(scopes)
+	default:
+		ask.Scopes = a.Scopes
+	}
+	return ask, err
+}
+
+// token is the key of an event that has a token in place of headers: with the word Bearer, or bare, as AppSync wants it.
+func token(text string) string {
+	if !strings.Contains(text, " ") {
+		return text
+	}
+	return verify.Bearer(http.Header{"Authorization": {text}})
+}
+
+func (a *Authorizer) log(ctx context.Context, q *question, ask *verify.Request, d *verify.Decision) {
+	level, cause := slog.LevelInfo, ""
+	if d.Cause != nil {
+		level, cause = slog.LevelError, d.Cause.Error()
+	}
+	a.Log.LogAttrs(ctx, level, "decision",
+		slog.String("shape", string(q.shape)),
+		slog.String("api", q.RequestContext.APIID),
+		slog.String("gateway_request_id", q.RequestContext.RequestID),
+		slog.String("key_prefix", d.KeyPrefix),
+		slog.String("code", string(d.Code)),
+		slog.String("client", ask.Address.String()),
+		slog.String("error", cause))
+}
+
+// answering makes the answer in the form that a shape wants.
+type answering func(q *question, allow bool, d *verify.Decision, told map[string]any) any
+
+func (a *Authorizer) answer(q *question) (answering, error) {
+	want := q.StageVariables["latchkey_answer"]
+	switch {
+	case q.shape == appSync:
+		return (*question).resolved, nil
+	case q.shape == http2 && (want == simple || want == "" && !a.Policy):
+		return (*question).simple, nil
+	case want != "" && want != simple && want != policy:
+		return nil, fmt.Errorf("the stage variable latchkey_answer is %q: it may be %q or %q", want, simple, policy)
+	}
+	stage, err := wholeStage(cmp.Or(q.MethodARN, q.RouteARN))
+	return stage.policy, err
+}
+
+func (q *question) simple(allow bool, _ *verify.Decision, told map[string]any) any {
+	return events.APIGatewayV2CustomAuthorizerSimpleResponse{IsAuthorized: allow, Context: told}
+}
+
+// resolved forbids AppSync to remember the answer, so that limits count and a revocation bites at once.
+func (q *question) resolved(allow bool, _ *verify.Decision, told map[string]any) any {
+	return events.AppSyncLambdaAuthorizerResponse{IsAuthorized: allow, ResolverContext: told, TTLOverride: new(int)}
+}
+
+// stageARN names all methods and paths of one stage: what a gateway remembers of one route then holds for the others.
+type stageARN string
+
+func (s stageARN) policy(_ *question, allow bool, d *verify.Decision, told map[string]any) any {
+	effect := "Deny"
+	if allow {
+		effect = "Allow"
+	}
+	return events.APIGatewayCustomAuthorizerResponse{
+		PrincipalID: d.KeyID.String(),
+		Context:     told,
+		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{
+			{Action: []string{"execute-api:Invoke"}, Effect: effect, Resource: []string{string(s)}},
+		}},
+	}
+}
+
+// wholeStage widens arn:aws:execute-api:region:account:api/stage/METHOD/path.
+func wholeStage(arn string) (stageARN, error) {
+	api, rest, _ := strings.Cut(arn, "/")
+	stage, _, _ := strings.Cut(rest, "/")
+	if parts := strings.Split(api, ":"); len(parts) != 6 || parts[0] != "arn" || parts[2] != "execute-api" || parts[5] == "" || stage == "" {
+		return "", errors.New("the event's ARN is not one of execute-api")
+	}
+	return stageARN(api + "/" + stage + "/*"), nil
+}

@@ -1,0 +1,64 @@
+// Package gateway is the AWS door. It turns the events of API Gateway and AppSync into requests and questions, and what
+// comes of them into the answers that those services expect. Nothing else in the house knows AWS Lambda.
+//
+// [Serve] is for the functions behind an API: one proxy event becomes one request of an http.Handler. [Authorizer] stands
+// before an API: it asks verify about the key of an event, and tells the API what it may rely on. [Admitted] is how a
+// function of the management API learns what the authorizer decided.
+//
+// It promises that the decision comes from the authorizer's context of the event alone, which no header, query or body
+// can touch; that a request without a decision is refused; and that what cannot be read, or not in time, lets nobody in.
+// It refuses to answer a path that it was not routed by, and to take JWTs.
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+)
+
+// margin is kept back of the time that Lambda gives an invocation, to answer in.
+const margin = 200 * time.Millisecond
+
+// Handler answers one event. Its error makes the gateway answer 500 or 502, or 401 when its text is exactly "Unauthorized".
+type Handler func(ctx context.Context, event json.RawMessage) (any, error)
+
+// Start gives Lambda's events to h, one after another, until Lambda ends the process. A panic of h is an error, and the
+// next event is served.
+func Start(h Handler) { lambda.Start(h.inTime) }
+
+// inTime is h with an end early enough to still answer, and without panics, which would end the process. What panicked
+// is told by its type, as its text might hold anything.
+func (h Handler) inTime(ctx context.Context, event json.RawMessage) (answer any, err error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-margin))
+		defer cancel()
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			answer, err = nil, fmt.Errorf("panic: %T\n%s", cause, debug.Stack())
+		}
+	}()
+	return h(ctx, event)
+}
+
+// headers is what an event says of them: every value where it lists them, under the one spelling of the name.
+func headers(listed map[string][]string, single map[string]string) http.Header {
+	h := http.Header{}
+	for name, values := range listed {
+		for _, v := range values {
+			h.Add(name, v)
+		}
+	}
+	if listed == nil {
+		for name, v := range single {
+			h.Add(name, v)
+		}
+	}
+	return h
+}
