@@ -1,0 +1,166 @@
+"""Runs the deployed shape of the service on this machine until it is told to stop; tools/sam/local calls it.
+
+    local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD
+
+It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, and then serves
+both APIs of the template at one address of this machine. What it started it stops, by process id.
+"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import boto3
+from samcli.yamlhelper import yaml_parse
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+import apis
+
+PATIENCE = 30
+TABLES = {"Keys": "latchkey-keys", "Audit": "latchkey-audit"}
+
+
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_):
+        pass
+
+
+def wait(what, ready, process):
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise apis.Refused(f"{what} did not start: see the log")
+        time.sleep(0.05)
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def start(command, log, environment=None):
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def develop(latchkeyd, dynamodb, log):
+    """Lets latchkeyd make what development needs. What it returns is its ready file."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = os.path.join(folder, "ready.json")
+        process = start([latchkeyd, "-dev", "-listen", "127.0.0.1:0", "-dynamodb", dynamodb, "-ready-file", ready], log, {})
+        try:
+            wait("latchkeyd", lambda: os.path.exists(ready), process)
+        finally:
+            stop(process)
+        with open(ready, encoding="utf-8") as file:
+            return json.load(file)
+
+
+def compare_tables(resources, dynamodb):
+    """The tables that latchkeyd makes must be those of the template, which nobody else would look at here."""
+    client = boto3.client("dynamodb", endpoint_url=dynamodb, region_name="us-east-1",
+                          aws_access_key_id="local", aws_secret_access_key="local")
+
+    def shape(table):
+        indexes = [{k: i[k] for k in ("IndexName", "KeySchema", "Projection")} for i in table.get("GlobalSecondaryIndexes", [])]
+        return {"AttributeDefinitions": sorted(table["AttributeDefinitions"], key=str), "KeySchema": table["KeySchema"],
+                "GlobalSecondaryIndexes": sorted(indexes, key=str)}
+
+    for name, table in TABLES.items():
+        ours, there = shape(resources[name]["Properties"]), shape(client.describe_table(TableName=table)["Table"])
+        if json.dumps(ours, sort_keys=True) != json.dumps(there, sort_keys=True):
+            raise apis.Refused(f"{name}: the template has {ours}, and latchkeyd made {there}")
+
+
+def together(doors, management):
+    """One application of both: the doors' routes, and everything else at the management API."""
+
+    def application(environ, start_response):
+        adapter = doors.url_map.bind_to_environ(environ)
+        try:
+            adapter.match()
+        except HTTPException:
+            return management(environ, start_response)
+        return doors(environ, start_response)
+
+    return application
+
+
+def announce(path, ready):
+    """Writes the ready file, whole at once and for its owner alone."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=folder)  # mode 0600
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(ready, file)
+    os.replace(fresh, path)
+
+
+def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
+    def told(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, told)
+    with open(template_path, encoding="utf-8") as file:
+        template = yaml_parse(file.read())
+    started, functions = [], None
+    log = open(os.path.join(os.path.dirname(build), "log"), "w", encoding="utf-8")  # open until the process ends
+    try:
+        dynamodb_port = apis.free_port()
+        dynamodb = f"http://127.0.0.1:{dynamodb_port}"
+        started.append(start(["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m",
+                              "-Djava.library.path=" + dynamodb_folder, "-cp", dynamodb_folder + "/*",
+                              "software.amazon.dynamodb.services.local.main.ServerRunner", "-inMemory", "-sharedDb",
+                              "-disableTelemetry", "-port", str(dynamodb_port)], log))
+        wait("DynamoDB Local", lambda: listens(dynamodb_port), started[0])
+        developed = develop(latchkeyd, dynamodb, log)
+        compare_tables(template["Resources"], dynamodb)
+
+        functions = apis.Functions(template, os.path.abspath(build), {
+            "LATCHKEY_DYNAMODB_ENDPOINT": dynamodb, "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
+            "LATCHKEY_AUDIT_TABLE": TABLES["Audit"]}, log)
+        doors = apis.serve(template, "Doors", functions, port)
+        management = apis.serve(template, "Management", functions, port)
+        server = make_server("127.0.0.1", port, together(doors, management), threaded=True, request_handler=Quiet)
+        url = f"http://127.0.0.1:{server.port}"
+        announce(ready_path, {"url": url, "organization_id": developed["organization_id"],
+                              "management_key": developed["management_key"]})
+        print(f"\nLatchkey serves at {url}, as SAM would deploy it. Its management key is in {ready_path}, its log in {log.name}.\n"
+              "Ctrl-C stops it.\n", flush=True)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    except apis.Refused as refused:
+        print("sam-local:", refused, file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if os.path.exists(ready_path):
+            os.remove(ready_path)
+        if functions:
+            functions.stop()
+        for process in started:
+            stop(process)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], sys.argv[6]))
