@@ -35,7 +35,7 @@ type Authorizer struct {
 	Log         *slog.Logger
 	Scopes      []string // where there is no stage variable latchkey_scopes
 	Policy      bool     // where there is no stage variable latchkey_answer: "policy" and not "simple"
-	TrustedHops int      // as verify.ClientAddress counts them, the gateway itself being the first; 0: its peer
+	TrustedHops int      // proxies of one's own before the gateway, as verify.ClientAddress counts them; 0: its peer
 }
 
 // Handle answers one event of a REST API (TOKEN or REQUEST), an HTTP API (1.0 or 2.0), a WebSocket API's $connect, or

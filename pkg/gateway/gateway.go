@@ -14,8 +14,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -23,6 +26,8 @@ import (
 
 // margin is kept back of the time that Lambda gives an invocation, to answer in.
 const margin = 200 * time.Millisecond
+
+const forwardedFor = "X-Forwarded-For"
 
 // Handler answers one event. Its error makes the gateway answer 500 or 502, or 401 when its text is exactly "Unauthorized".
 type Handler func(ctx context.Context, event json.RawMessage) (any, error)
@@ -47,17 +52,26 @@ func (h Handler) inTime(ctx context.Context, event json.RawMessage) (answer any,
 	return h(ctx, event)
 }
 
-// headers is what an event says of them: every value where it lists them, under the one spelling of the name.
-func headers(listed map[string][]string, single map[string]string) http.Header {
+// headers is what an event says of them: every value where it lists them, under the one spelling of the name. What the
+// gateway itself added to X-Forwarded-For, its own peer, is taken back: proxies before it are then counted as everywhere.
+func headers(listed map[string][]string, single map[string]string, peer string) http.Header {
 	h := http.Header{}
-	for name, values := range listed {
-		for _, v := range values {
+	if listed == nil {
+		listed = map[string][]string{}
+		for name, v := range single {
+			listed[name] = []string{v}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		for _, v := range listed[name] {
 			h.Add(name, v)
 		}
 	}
-	if listed == nil {
-		for name, v := range single {
-			h.Add(name, v)
+	hops := strings.Split(strings.Join(h[forwardedFor], ","), ",")
+	if last := len(hops) - 1; peer != "" && strings.TrimSpace(hops[last]) == peer {
+		h.Del(forwardedFor)
+		if last > 0 {
+			h.Set(forwardedFor, strings.Join(hops[:last], ","))
 		}
 	}
 	return h

@@ -69,7 +69,8 @@ func readEvent(raw json.RawMessage) (event, error) {
 	if rest.HTTPMethod == "" {
 		return event{}, errors.New("this is no proxy event of API Gateway")
 	}
-	e := event{header: headers(rest.MultiValueHeaders, rest.Headers), peer: rest.RequestContext.Identity.SourceIP}
+	peer := rest.RequestContext.Identity.SourceIP
+	e := event{header: headers(rest.MultiValueHeaders, rest.Headers, peer), peer: peer}
 	rest.Headers, rest.MultiValueHeaders = nil, nil
 	rest.Path = routed(rest.Resource, rest.PathParameters, rest.Path, rest.RequestContext.Stage)
 	e.through = func(ctx context.Context, h http.Handler) (any, error) {
@@ -86,7 +87,8 @@ func readHTTPEvent(raw json.RawMessage) (event, error) {
 	if in.RequestContext.HTTP.Method == "" {
 		return event{}, errors.New("this is no proxy event of API Gateway")
 	}
-	e := event{header: headers(nil, in.Headers), peer: in.RequestContext.HTTP.SourceIP}
+	peer := in.RequestContext.HTTP.SourceIP
+	e := event{header: headers(nil, in.Headers, peer), peer: peer}
 	if len(in.Cookies) > 0 {
 		e.header.Set("Cookie", strings.Join(in.Cookies, "; "))
 	}

@@ -68,9 +68,9 @@ func readQuestion(raw json.RawMessage) (*question, error) {
 
 func (q *question) header() http.Header {
 	if q.shape == appSync {
-		return headers(nil, q.RequestHeaders)
+		return headers(nil, q.RequestHeaders, "")
 	}
-	return headers(q.MultiValueHeaders, q.Headers)
+	return headers(q.MultiValueHeaders, q.Headers, q.address())
 }
 
 // address is the peer that the gateway saw; "" where the event does not tell, as for TOKEN and AppSync.
