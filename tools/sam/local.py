@@ -22,6 +22,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import apis
 
 PATIENCE = 30
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TABLES = {"Keys": "latchkey-keys", "Audit": "latchkey-audit"}
 
 
@@ -118,7 +119,8 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
     def told(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, told)
+    for ending in ENDINGS:
+        signal.signal(ending, told)
     with open(template_path, encoding="utf-8") as file:
         template = yaml_parse(file.read())
     started, functions = [], None
@@ -152,8 +154,8 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         print("sam-local:", refused, file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for ending in ENDINGS:
+            signal.signal(ending, signal.SIG_IGN)
         if os.path.exists(ready_path):
             os.remove(ready_path)
         if functions:

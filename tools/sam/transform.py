@@ -3,6 +3,7 @@
     transform.py TEMPLATE
 """
 import json
+import logging
 import os
 import sys
 
@@ -10,6 +11,8 @@ os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # the translator wants to know o
 
 from samtranslator.translator.transform import transform  # noqa: E402
 from samtranslator.yaml_helper import yaml_parse  # noqa: E402
+
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
 
 BASIC = "AWSLambdaBasicExecutionRole"
 
