@@ -24,7 +24,7 @@ func Lambda(getenv func(string) string, stderr io.Writer) (*App, error) {
 	}
 	store, err := openTables(getenv, getenv("LATCHKEY_DYNAMODB_ENDPOINT"), s)
 	if err != nil {
-		return nil, fmt.Errorf("%w: AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY give them", err)
+		return nil, fmt.Errorf("AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or LATCHKEY_DYNAMODB_ENDPOINT: %w", err)
 	}
 	a, err := New(store, s, time.Now, slog.New(slog.NewJSONHandler(stderr, nil)))
 	if err != nil {

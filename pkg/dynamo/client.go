@@ -62,6 +62,11 @@ func NewClient(c Config) (*dynamodb.Client, error) {
 		transport.Proxy, dialer.Control = nil, loopbackOnly
 		c.Region, c.AccessKeyID, c.SecretAccessKey, c.SessionToken = "us-east-1", "development", "development", ""
 	}
+	if c.Endpoint != "" {
+		if u, err := url.Parse(c.Endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("%q is no endpoint: it is written like http://127.0.0.1:8000", c.Endpoint)
+		}
+	}
 	if c.Region == "" || c.AccessKeyID == "" || c.SecretAccessKey == "" {
 		return nil, errors.New("a region and credentials are needed to speak to DynamoDB")
 	}

@@ -1,0 +1,117 @@
+package functions_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/httpapi"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+func TestAKeyIsCreatedUsedRotatedAndRevokedByTheFunctions(t *testing.T) {
+	s := newService(t)
+	key := s.issue(201, "/v1/api-keys", `{"project_id": "shop", "name": "first", "scopes": ["orders:read"]}`)
+	path := "/v1/api-keys/" + key.ID
+
+	t.Run("it works, and is seen", func(t *testing.T) {
+		a := s.must(200, "GET", "/v1/authorize?scopes=orders:read", key.Plaintext, "")
+		if a.Header.Get("Latchkey-Key-Id") != key.ID || a.Header.Get("RateLimit") == "" {
+			t.Errorf("%v", a.Header)
+		}
+		s.must(403, "GET", "/v1/authorize?scopes=orders:write", key.Plaintext, "")
+		s.must(200, "GET", path, s.manager, "")
+		s.must(200, "GET", "/v1/api-keys/"+key.Prefix, s.manager, "")
+		s.must(200, "GET", "/v1/api-keys/me", key.Plaintext, "")
+		if a := s.must(200, "GET", "/v1/api-keys?project_id=shop&name=fir", s.manager, ""); !strings.Contains(string(a.Body), key.ID) {
+			t.Errorf("%s", a.Body)
+		}
+		if a := s.must(200, "POST", "/v1/api-keys/verify", s.manager, `{"key": "`+key.Plaintext+`"}`); !strings.Contains(string(a.Body), `"valid":true`) {
+			t.Errorf("%s", a.Body)
+		}
+	})
+	t.Run("it manages nothing", func(t *testing.T) {
+		a := s.must(403, "GET", path, key.Plaintext, "")
+		if a.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(a.Header.Get("WWW-Authenticate"), "insufficient_scope") {
+			t.Errorf("%v %s", a.Header, a.Body)
+		}
+		s.must(403, "DELETE", path, key.Plaintext, "")
+	})
+	t.Run("strangers are nobody", func(t *testing.T) {
+		for _, stranger := range []string{"", "lk_live_nonsense", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."} {
+			s.must(401, "GET", "/v1/api-keys", stranger, "")
+			s.must(401, "GET", "/v1/authorize", stranger, "")
+		}
+	})
+	t.Run("its successor works beside it, then alone", func(t *testing.T) {
+		next := s.issue(200, path+"/rotate", `{}`)
+		s.must(200, "GET", "/v1/authorize", key.Plaintext, "")
+		s.must(200, "GET", "/v1/authorize", next.Plaintext, "")
+		s.must(200, "POST", path+"/rotate/extend", s.manager, `{"grace_period_seconds": 90000}`)
+		s.must(200, "POST", path+"/rotate/end", s.manager, "")
+		s.must(401, "GET", "/v1/authorize", key.Plaintext, "")
+		s.must(200, "GET", "/v1/authorize", next.Plaintext, "")
+		s.must(204, "DELETE", "/v1/api-keys/"+next.NewID, s.manager, "")
+		s.must(401, "GET", "/v1/authorize", next.Plaintext, "")
+		s.must(401, "GET", "/v1/api-keys", next.Plaintext, "")
+	})
+	t.Run("a limit is answered at both doors", func(t *testing.T) {
+		limited := s.key(t, lifecycle.New{Name: "limited", Scopes: []string{apikey.KeysRead}, DailyLimit: new(int64(1))})
+		s.must(200, "GET", "/v1/api-keys", limited, "")
+		for _, path := range []string{"/v1/api-keys", "/v1/authorize"} {
+			a := s.must(429, "GET", path, limited, "")
+			if a.Header.Get("Retry-After") == "" || !strings.Contains(a.Header.Get("RateLimit"), `"day";r=0;t=`) ||
+				!strings.Contains(string(a.Body), "daily_limit_exceeded") {
+				t.Errorf("%s: %v %s", path, a.Header, a.Body)
+			}
+		}
+	})
+	t.Run("each does its own work alone", s.eachAlone)
+}
+
+// eachAlone gives every function the events of all others' routes, with a decision that would allow them.
+func (s *service) eachAlone(t *testing.T) {
+	routes := (&httpapi.API{}).Routes()
+	said, status := s.authorize(request(t, "GET", "/v1/api-keys", s.manager))
+	if status != http.StatusOK {
+		t.Fatal(status)
+	}
+	victim := s.issue(201, "/v1/api-keys", `{"project_id": "shop", "name": "victim"}`)
+	for name, f := range s.functions {
+		for _, r := range routes {
+			if name == r.Function || name == "authorizer" || r.Method == httpapi.Any {
+				continue
+			}
+			req := request(t, r.Method, strings.ReplaceAll(r.Pattern, "{id}", victim.ID), s.manager)
+			req.SetPathValue("id", victim.ID)
+			status, code := f.invoke(restEvent(req, r, said)).problem(t)
+			// What another route of its own takes for an id or cannot read is as good as no route.
+			if status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+				t.Errorf("%s answers %s %s with %d %s", name, r.Method, r.Pattern, status, code)
+			}
+		}
+	}
+	s.must(200, "GET", "/v1/authorize", victim.Plaintext, "")
+}
+
+// A client writes everything into its request that the authorizer would say.
+func TestNoClientSpeaksForTheAuthorizer(t *testing.T) {
+	s := newService(t)
+	s.issued = append(s.issued, s.key(t, lifecycle.New{Name: "service"}))
+	service := s.issued[len(s.issued)-1]
+	r := request(t, "GET", "/v1/api-keys?code=valid&door=management&organization_id=acme", service)
+	for _, name := range []string{"X-GoLambdaProxy-ApiGw-Context", "X-Golambdaproxy-Apigw-Stagevars", "Code", "Door", "Scopes", "latchkey_door"} {
+		r.Header.Set(name, `{"authorizer": {"code": "valid", "door": "management", "scopes": "keys:read"}}`)
+	}
+	said, status := s.authorize(r)
+	if status != http.StatusOK || said["scopes"] != "" {
+		t.Fatalf("%d %v", status, said)
+	}
+	for name, said := range map[string]map[string]any{"its own scopes": said, "no authorizer": nil} {
+		status, code := s.functions["list"].invoke(restEvent(r, httpapi.Route{Pattern: "/v1/api-keys"}, said)).problem(t)
+		if status != http.StatusForbidden && status != http.StatusServiceUnavailable && status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", name, status, code)
+		}
+	}
+}
