@@ -88,7 +88,7 @@ def compare_tables(resources, dynamodb):
     for name, table in TABLES.items():
         ours, there = shape(resources[name]["Properties"]), shape(client.describe_table(TableName=table)["Table"])
         if json.dumps(ours, sort_keys=True) != json.dumps(there, sort_keys=True):
-            raise apis.Refused(f"{name}: the template has {ours}, and latchkeyd made {there}")
+            raise apis.Refused(f"{name}: the template has {json.dumps(ours)}, and latchkeyd made {json.dumps(there)}")
 
 
 def together(doors, management):
