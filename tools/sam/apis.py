@@ -32,7 +32,6 @@ from samcli.local.apigw.route import Route
 EMULATOR = os.path.join(os.path.dirname(samcli.__file__), "local", "rapid",
                         "aws-lambda-rie-" + {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()])
 START_PATIENCE = 10
-ON_AWS = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
 class Refused(Exception):
@@ -50,8 +49,8 @@ class Function:
 
     def __init__(self, name, bootstrap, timeout, environment, log):
         self.name, self.bootstrap, self.timeout, self.log = name, bootstrap, timeout, log
-        self.environment = {**ON_AWS, "PATH": "/usr/bin:/bin", "AWS_LAMBDA_FUNCTION_NAME": name,
-                            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+        self.environment = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": "local",
+                            "PATH": "/usr/bin:/bin", "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
                             **{k: str(v) for k, v in environment.items()}}
         self.process, self.busy = None, threading.Lock()
 

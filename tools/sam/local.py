@@ -3,7 +3,8 @@
     local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD
 
 It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, and then serves
-both APIs of the template at one address of this machine. What it started it stops, by process id.
+both APIs of the template at one address of this machine. Each function may do with the tables what its policies say. What
+it started it stops, by process id.
 """
 import json
 import os
@@ -20,6 +21,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 import apis
+import permissions
 
 PATIENCE = 30
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -136,8 +138,9 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         developed = develop(latchkeyd, dynamodb, log)
         compare_tables(template["Resources"], dynamodb)
 
+        guarded = permissions.Server(permissions.Permissions(template, TABLES, log), dynamodb_port)
         functions = apis.Functions(template, os.path.abspath(build), {
-            "LATCHKEY_DYNAMODB_ENDPOINT": dynamodb, "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
+            "LATCHKEY_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{guarded.server_port}", "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
             "LATCHKEY_AUDIT_TABLE": TABLES["Audit"]}, log)
         doors = apis.serve(template, "Doors", functions, port)
         management = apis.serve(template, "Management", functions, port)

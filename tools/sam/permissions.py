@@ -1,0 +1,97 @@
+"""Stands before DynamoDB Local and lets each function do only what the template's policies let it, as IAM does on AWS.
+
+A function is known by its access key id, which is its name. Like rules.py, which reads the policies, this knows the forms of
+policy that the template has and no others. It is a model of IAM, not IAM.
+"""
+import fnmatch
+import http.client
+import http.server
+import json
+import re
+import threading
+
+import rules
+
+WRITES = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+
+
+def needs(operation, request):
+    """What a request needs: action, table or table/index/name, and the partition, for each item that it names."""
+    if operation == "TransactWriteItems":
+        return [need for item in request["TransactItems"] for kind, write in item.items() for need in needs(WRITES[kind], write)]
+    if operation == "BatchGetItem":
+        return [(operation, table, key["pk"]["S"]) for table, some in request["RequestItems"].items() for key in some["Keys"]]
+    table = request.get("TableName", "*")
+    if operation == "Query" and "IndexName" in request:
+        return [(operation, f"{table}/index/{request['IndexName']}", "")]
+    if operation == "Query":
+        name = re.match(r"\S+ = (:\w+)", request["KeyConditionExpression"])[1]
+        return [(operation, table, request["ExpressionAttributeValues"][name]["S"])]
+    if operation in WRITES.values() or operation == "GetItem":
+        return [(operation, table, (request.get("Key") or request["Item"])["pk"]["S"])]
+    return [(operation, table, "")]
+
+
+class Permissions:
+    """The permissions of a template's functions on its tables, which have other names here."""
+
+    def __init__(self, template, tables, log):
+        self.names, self.log = {there: name for name, there in tables.items()}, log
+        self.granted = {name: rules.granted({"Policies": [{"PolicyDocument": p} for p in r["Properties"]["Policies"]]})
+                        for name, r in template["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
+
+    def refused(self, function, operation, request):
+        """The first need of a request that the function has no permission for, None if it has all."""
+        for action, resource, partition in needs(operation, request):
+            table, _, index = resource.partition("/")
+            name = self.names.get(table, table) + ("/" + index if index else "")
+            if not any((action, name) == row[:2] and fnmatch.fnmatchcase(partition, row[2] or "*")
+                       for row in self.granted.get(function, ())):
+                return f"{function} may not {action} {name} {partition}".strip()
+        return None
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, permissions, port):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.permissions, self.dynamodb = permissions, port
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, *_):
+        """A function that goes away needs no answer."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    onward = None  # this connection's own to DynamoDB Local
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        function = re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1]
+        refused = self.server.permissions.refused(function, self.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))
+        if refused:
+            print("DENIED:", refused, file=self.server.permissions.log, flush=True)
+            self.send(400, {"Content-Type": "application/x-amz-json-1.0"},
+                      json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": refused}).encode())
+            return
+        if self.onward is None:
+            self.onward = http.client.HTTPConnection("127.0.0.1", self.server.dynamodb)
+        self.onward.request("POST", self.path, body, dict(self.headers))
+        answer = self.onward.getresponse()
+        self.send(answer.status, dict(answer.headers), answer.read())
+
+    def send(self, status, headers, body):
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

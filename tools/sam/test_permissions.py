@@ -1,0 +1,57 @@
+"""What a function may do with the tables is what its policies in template.yaml say."""
+import io
+import os
+import unittest
+
+from samcli.yamlhelper import yaml_parse
+
+from permissions import Permissions
+
+with open(os.path.join(os.path.dirname(__file__), "..", "..", "template.yaml"), encoding="utf-8") as file:
+    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit"}, io.StringIO())
+
+
+def key(pk, table="keys"):
+    return {"TableName": table, "Key": {"pk": {"S": pk}, "sk": {"S": "hot"}}}
+
+
+def put(pk, table):
+    return {"TableName": table, "Item": {"pk": {"S": pk}}}
+
+
+def query(pk, **more):
+    return {"TableName": "keys", "KeyConditionExpression": "#pk = :pk AND #sk < :sk", "ExpressionAttributeValues": {":pk": {"S": pk}}, **more}
+
+
+MAY = [
+    ("Authorizer", "UpdateItem", key("K#1")),
+    ("Get", "Query", query("K#1")),
+    ("List", "Query", query("org_1#shop", IndexName="by-project")),
+    ("List", "BatchGetItem", {"RequestItems": {"keys": {"Keys": [key("K#1")["Key"], key("K#2")["Key"]]}}}),
+    ("Create", "TransactWriteItems", {"TransactItems": [{"Put": put("K#1", "keys")}, {"Update": key("O#org_1")}, {"Put": put("org_1", "audit")}]}),
+]
+MAY_NOT = {
+    "Authorizer may not UpdateItem Keys O#org_1": ("Authorizer", "UpdateItem", key("O#org_1")),
+    "Authorizer may not UpdateItem Audit K#1": ("Authorizer", "UpdateItem", key("K#1", "audit")),
+    "Verify may not PutItem Keys K#1": ("Verify", "TransactWriteItems", {"TransactItems": [{"Put": put("K#1", "keys")}]}),
+    "Revoke may not DeleteItem Audit org_1": ("Revoke", "TransactWriteItems", {"TransactItems": [{"Delete": key("org_1", "audit")}]}),
+    "Get may not Query Keys/index/by-organization": ("Get", "Query", query("org_1", IndexName="by-organization")),
+    "List may not BatchGetItem Keys O#org_1": ("List", "BatchGetItem", {"RequestItems": {"keys": {"Keys": [key("K#1")["Key"], key("O#org_1")["Key"]]}}}),
+    "Get may not Scan Keys": ("Get", "Scan", {"TableName": "keys"}),
+    "Get may not GetItem other K#1": ("Get", "GetItem", key("K#1", "other")),
+    "Nobody may not GetItem Keys K#1": ("Nobody", "GetItem", key("K#1")),
+}
+
+
+class Allowed(unittest.TestCase):
+    def test_what_the_policies_allow(self):
+        for request in MAY:
+            self.assertIsNone(PERMISSIONS.refused(*request))
+
+    def test_what_they_do_not(self):
+        for refusal, request in MAY_NOT.items():
+            self.assertEqual(PERMISSIONS.refused(*request), refusal)
+
+
+if __name__ == "__main__":
+    unittest.main()
