@@ -48,6 +48,25 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
+// Lambda gets arm64 binaries, built as the Makefile does. What is larger starts slower.
+func TestEveryFunctionIsBelowTenMegabytes(t *testing.T) {
+	dir := t.TempDir()
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w -buildid=", "-o", dir, "./...")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range names(t) {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if t.Logf("%s has %d bytes", name, info.Size()); info.Size() >= 10_000_000 {
+			t.Errorf("%s is too large", name)
+		}
+	}
+}
+
 // names are the folders of the functions.
 func names(t *testing.T) []string {
 	t.Helper()

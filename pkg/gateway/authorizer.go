@@ -23,7 +23,7 @@ const (
 )
 
 // errUnauthorized makes API Gateway answer 401. Its text must be this.
-var errUnauthorized = errors.New("Unauthorized") //lint:ignore ST1005 it is API Gateway's word
+var errUnauthorized = errors.New("Unauthorized")
 
 // Authorizer decides about the key of an authorizer event. Verifier and Log are required.
 //

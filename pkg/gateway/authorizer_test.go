@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -84,4 +86,31 @@ func TestProxiesBeforeTheGatewayAreCountedWithoutIt(t *testing.T) {
 			t.Errorf("%q: %s, %v", forwarded, answer, err)
 		}
 	}
+}
+
+// No event, whatever its shape, is let in that does not hold a key which may pass.
+func FuzzNoEventIsLetInWithoutAKey(f *testing.F) {
+	files, err := filepath.Glob("testdata/authorizer/*.event.json")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, file := range files {
+		event, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.ReplaceAll(event, []byte("<active>"), []byte(plaintexts["active"])))
+	}
+	a := &gateway.Authorizer{Verifier: verifier(f), Log: slog.New(slog.DiscardHandler)}
+	f.Fuzz(func(t *testing.T, event []byte) {
+		answer, err := a.Handle(t.Context(), event)
+		if err != nil {
+			return
+		}
+		text := string(pretty(t, answer))
+		isAllow := strings.Contains(text, `"Effect": "Allow"`) || strings.Contains(text, `"isAuthorized": true`)
+		if isAllow && !strings.Contains(text, `"key_id": "key_00000001"`) {
+			t.Errorf("%s\nis answered\n%s", event, text)
+		}
+	})
 }

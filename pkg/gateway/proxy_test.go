@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/latchkey/latchkey/pkg/gateway"
@@ -66,4 +67,26 @@ func respond(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "Grüße")
 	}
+}
+
+// What a client writes into a parameter of the path stays in it: it opens no other route, and is not cleaned away.
+func FuzzAParameterStaysInItsPlace(f *testing.F) {
+	for _, id := range []string{"key_1", "..", "a/b", "a%2Fb", "%2e%2e%2f", "%", "?a=b", "#", " ", "", "ä", "\x00", "//evil.example/"} {
+		f.Add(id)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		event, err := json.Marshal(map[string]any{"httpMethod": "GET", "resource": "/v1/api-keys/{id}/rotate", "path": "/",
+			"pathParameters": map[string]string{"id": id}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := false
+		serve := gateway.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			segments := strings.Split(r.URL.EscapedPath(), "/")
+			served = len(segments) == 5 && segments[2] == "api-keys" && segments[4] == "rotate" && r.URL.RawQuery == "" && r.URL.Fragment == ""
+		}), slog.New(slog.DiscardHandler))
+		if _, err := serve(t.Context(), event); err != nil || !served {
+			t.Errorf("%q: %v", id, err)
+		}
+	})
 }
