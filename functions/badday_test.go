@@ -24,28 +24,34 @@ func request(t *testing.T, method, path, key string) *http.Request {
 
 func TestAWrongEnvironmentIsOneClearLine(t *testing.T) {
 	d := deploy(t)
-	for _, wrong := range []struct{ setting, says string }{
-		{"LATCHKEY_GRACE_SECONDS=soon", "LATCHKEY_GRACE_SECONDS"},
-		{"LATCHKEY_TRUSTED_HOPS=-1", "LATCHKEY_TRUSTED_HOPS"},
-		{"LATCHKEY_BRAND=Not a brand", "brand"},
-		{"LATCHKEY_SCOPES=orders;read", "LATCHKEY_SCOPES"},
-		{"LATCHKEY_ANSWER=both", "LATCHKEY_ANSWER"},
-		{"LATCHKEY_DYNAMODB_ENDPOINT=localhost:8000", "localhost:8000"},
-		{"LATCHKEY_KEYS_TABLE=no-such-table", "no-such-table"},
-		{"AWS_REGION=", "AWS_REGION"},
-		{"AWS_SECRET_ACCESS_KEY=", "AWS_SECRET_ACCESS_KEY"},
+	for _, name := range names(t) {
+		failsToStart(t, name, "LATCHKEY_GRACE_SECONDS", append(slices.Clone(d.environment), "LATCHKEY_GRACE_SECONDS=soon"))
+	}
+	for setting, says := range map[string]string{
+		"LATCHKEY_TRUSTED_HOPS=-1":                  "LATCHKEY_TRUSTED_HOPS",
+		"LATCHKEY_BRAND=Not a brand":                "brand",
+		"LATCHKEY_LOG_LEVEL=loud":                   "LATCHKEY_LOG_LEVEL",
+		"LATCHKEY_SCOPES=orders;read":               "LATCHKEY_SCOPES",
+		"LATCHKEY_ANSWER=both":                      "LATCHKEY_ANSWER",
+		"LATCHKEY_DYNAMODB_ENDPOINT=localhost:8000": "localhost:8000",
+		"LATCHKEY_KEYS_TABLE=no-such-table":         "no-such-table",
+		"AWS_REGION=":                               "AWS_REGION",
+		"AWS_SECRET_ACCESS_KEY=":                    "AWS_SECRET_ACCESS_KEY",
 	} {
-		for _, name := range names(t) {
-			f := start(t, name, append(slices.Clone(d.environment), wrong.setting)...)
-			select {
-			case <-f.ended:
-			case <-time.After(patience):
-			}
-			if out := f.output(); f.command.ProcessState.ExitCode() != 1 || strings.Count(out, "\n") != 1 ||
-				!strings.HasPrefix(out, name+": ") || !strings.Contains(out, wrong.says) {
-				t.Errorf("%s with %s: exit %d\n%s", name, wrong.setting, f.command.ProcessState.ExitCode(), out)
-			}
-		}
+		failsToStart(t, "authorizer", says, append(slices.Clone(d.environment), setting))
+	}
+}
+
+func failsToStart(t *testing.T, name, says string, environment []string) {
+	t.Helper()
+	f := start(t, name, environment...)
+	select {
+	case <-f.ended:
+	case <-time.After(patience):
+	}
+	out := f.output()
+	if f.command.ProcessState.ExitCode() != 1 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, name+": ") || !strings.Contains(out, says) {
+		t.Errorf("%s, which should complain of %s: exit %d\n%s", name, says, f.command.ProcessState.ExitCode(), out)
 	}
 }
 

@@ -33,11 +33,12 @@ type Settings struct {
 	AuditTable    string        // default "latchkey-audit"
 	Scopes        []string      // that a key needs at a protected API which does not say
 	PolicyAnswers bool          // of the authorizer, to HTTP APIs which do not say
+	LogLevel      slog.Level    // from which on lines are written; default INFO
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, and for the authorizer LATCHKEY_SCOPES (comma
-// separated) and LATCHKEY_ANSWER ("simple" or "policy"). What is ill-formed is an error that names it.
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
+// LATCHKEY_SCOPES (comma separated) and LATCHKEY_ANSWER ("simple" or "policy"). What is ill-formed is an error that names it.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{
 		Brand:      cmp.Or(getenv("LATCHKEY_BRAND"), "lk"),
@@ -57,19 +58,25 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if s.TrustedHops, err = wholeNumber(getenv, "LATCHKEY_TRUSTED_HOPS", 0, 0, 10); err != nil {
 		return s, err
 	}
+	if level := getenv("LATCHKEY_LOG_LEVEL"); level != "" && s.LogLevel.UnmarshalText([]byte(level)) != nil {
+		return s, fmt.Errorf("LATCHKEY_LOG_LEVEL is %q: it must be debug, info, warn or error", level)
+	}
+	err = s.readAuthorizer(getenv)
+	return s, err
+}
+
+func (s *Settings) readAuthorizer(getenv func(string) string) (err error) {
 	if scopes := getenv("LATCHKEY_SCOPES"); scopes != "" {
 		if s.Scopes, err = apikey.ParseScopes(scopes); err != nil {
-			return s, fmt.Errorf("LATCHKEY_SCOPES: %w", err)
+			return fmt.Errorf("LATCHKEY_SCOPES: %w", err)
 		}
 	}
-	switch answer := getenv("LATCHKEY_ANSWER"); answer {
-	case "policy":
-		s.PolicyAnswers = true
-	case "simple", "":
-	default:
-		return s, fmt.Errorf(`LATCHKEY_ANSWER is %q: it must be "simple" or "policy"`, answer)
+	answer := getenv("LATCHKEY_ANSWER")
+	s.PolicyAnswers = answer == "policy"
+	if !s.PolicyAnswers && answer != "" && answer != "simple" {
+		return fmt.Errorf("LATCHKEY_ANSWER is %q: it must be simple or policy", answer)
 	}
-	return s, nil
+	return nil
 }
 
 func wholeNumber(getenv func(string) string, name string, otherwise, least, most int) (int, error) {

@@ -26,7 +26,7 @@ func Lambda(getenv func(string) string, stderr io.Writer) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or LATCHKEY_DYNAMODB_ENDPOINT: %w", err)
 	}
-	a, err := New(store, s, time.Now, slog.New(slog.NewJSONHandler(stderr, nil)))
+	a, err := New(store, s, time.Now, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel})))
 	if err != nil {
 		return nil, err
 	}

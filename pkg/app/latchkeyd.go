@@ -49,10 +49,11 @@ func Latchkeyd(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{options: o, process: p, log: logger(p.Stderr)}
-	if d.settings, err = ReadSettings(p.Getenv); err != nil {
+	settings, err := ReadSettings(p.Getenv)
+	if err != nil {
 		return err
 	}
+	d := &daemon{options: o, process: p, settings: settings, log: logger(p.Stderr, settings.LogLevel)}
 	if err := d.open(ctx); err != nil {
 		return err
 	}
@@ -286,9 +287,10 @@ func terminal(w io.Writer) bool {
 }
 
 // logger writes text for people and JSON for machines.
-func logger(w io.Writer) *slog.Logger {
+func logger(w io.Writer, level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if terminal(w) {
-		return slog.New(slog.NewTextHandler(w, nil))
+		return slog.New(slog.NewTextHandler(w, options))
 	}
-	return slog.New(slog.NewJSONHandler(w, nil))
+	return slog.New(slog.NewJSONHandler(w, options))
 }
