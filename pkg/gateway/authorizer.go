@@ -54,7 +54,7 @@ func (a *Authorizer) Handle(ctx context.Context, raw json.RawMessage) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	answer, err := a.answer(q)
+	answer, err := a.answering(q)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (a *Authorizer) Handle(ctx context.Context, raw json.RawMessage) (any, erro
 	case d.Code.Status() == http.StatusUnauthorized && q.shape != appSync:
 		return nil, errUnauthorized
 	}
-	return answer(q, d.Allowed() || ask.Door == verify.Management, &d, tell(&d, ask.Door)), nil
+	return answer(d.Allowed() || ask.Door == verify.Management, &d, tell(&d, ask.Door)), nil
 }
 
 // ask is the question that an event puts.
@@ -115,15 +115,15 @@ func (a *Authorizer) log(ctx context.Context, q *question, ask *verify.Request, 
 }
 
 // answering makes the answer in the form that a shape wants.
-type answering func(q *question, allow bool, d *verify.Decision, told map[string]any) any
+type answering func(allow bool, d *verify.Decision, told map[string]any) any
 
-func (a *Authorizer) answer(q *question) (answering, error) {
+func (a *Authorizer) answering(q *question) (answering, error) {
 	want := q.StageVariables["latchkey_answer"]
 	switch {
 	case q.shape == appSync:
-		return (*question).resolved, nil
+		return resolved, nil
 	case q.shape == http2 && (want == simple || want == "" && !a.Policy):
-		return (*question).simple, nil
+		return authorized, nil
 	case want != "" && want != simple && want != policy:
 		return nil, fmt.Errorf("the stage variable latchkey_answer is %q: it may be %q or %q", want, simple, policy)
 	}
@@ -131,19 +131,19 @@ func (a *Authorizer) answer(q *question) (answering, error) {
 	return stage.policy, err
 }
 
-func (q *question) simple(allow bool, _ *verify.Decision, told map[string]any) any {
+func authorized(allow bool, _ *verify.Decision, told map[string]any) any {
 	return events.APIGatewayV2CustomAuthorizerSimpleResponse{IsAuthorized: allow, Context: told}
 }
 
 // resolved forbids AppSync to remember the answer, so that limits count and a revocation bites at once.
-func (q *question) resolved(allow bool, _ *verify.Decision, told map[string]any) any {
+func resolved(allow bool, _ *verify.Decision, told map[string]any) any {
 	return events.AppSyncLambdaAuthorizerResponse{IsAuthorized: allow, ResolverContext: told, TTLOverride: new(int)}
 }
 
 // stageARN names all methods and paths of one stage: what a gateway remembers of one route then holds for the others.
 type stageARN string
 
-func (s stageARN) policy(_ *question, allow bool, d *verify.Decision, told map[string]any) any {
+func (s stageARN) policy(allow bool, d *verify.Decision, told map[string]any) any {
 	effect := "Deny"
 	if allow {
 		effect = "Allow"

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -201,6 +202,18 @@ func TestTheContextIsFlatStrings(t *testing.T) {
 	for name, value := range authorizerSays(t, "scoped") {
 		if _, ok := value.(string); !ok || strings.ToLower(name) != name {
 			t.Errorf("%s is %T", name, value)
+		}
+	}
+}
+
+func TestTheDocsNameEveryValueOfTheContext(t *testing.T) {
+	page, err := os.ReadFile("../../docs/authorizer.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range authorizerSays(t, "scoped") {
+		if !bytes.Contains(page, []byte("`"+name+"`")) {
+			t.Errorf("docs/authorizer.md does not name %s", name)
 		}
 	}
 }
