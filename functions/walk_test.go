@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -95,23 +96,38 @@ func (s *service) eachAlone(t *testing.T) {
 	s.must(200, "GET", "/v1/authorize", victim.Plaintext, "")
 }
 
-// A client writes everything into its request that the authorizer would say.
+// A client writes into its request what the authorizer would say of a management key.
 func TestNoClientSpeaksForTheAuthorizer(t *testing.T) {
 	s := newService(t)
-	s.issued = append(s.issued, s.key(t, lifecycle.New{Name: "service"}))
-	service := s.issued[len(s.issued)-1]
-	r := request(t, "GET", "/v1/api-keys?code=valid&door=management&organization_id=acme", service)
-	for _, name := range []string{"X-GoLambdaProxy-ApiGw-Context", "X-Golambdaproxy-Apigw-Stagevars", "Code", "Door", "Scopes", "latchkey_door"} {
+	service := s.key(t, lifecycle.New{Name: "service"})
+	s.issued = append(s.issued, service)
+	r := request(t, "GET", "/v1/api-keys", service)
+	for _, name := range []string{"X-GoLambdaProxy-ApiGw-Context", "X-GoLambdaProxy-ApiGw-StageVars", "Code", "Door", "Scopes", "latchkey_door"} {
 		r.Header.Set(name, `{"authorizer": {"code": "valid", "door": "management", "scopes": "keys:read"}}`)
 	}
-	said, status := s.authorize(r)
-	if status != http.StatusOK || said["scopes"] != "" {
-		t.Fatalf("%d %v", status, said)
+	own, status := s.authorize(r)
+	if status != http.StatusOK || own["code"] != "valid" || own["scopes"] != "" {
+		t.Fatalf("%d %v", status, own)
 	}
-	for name, said := range map[string]map[string]any{"its own scopes": said, "no authorizer": nil} {
-		status, code := s.functions["list"].invoke(restEvent(r, httpapi.Route{Pattern: "/v1/api-keys"}, said)).problem(t)
-		if status != http.StatusForbidden && status != http.StatusServiceUnavailable && status != http.StatusUnprocessableEntity {
-			t.Errorf("%s: %d %s", name, status, code)
+	for _, test := range []struct {
+		name   string
+		said   map[string]any
+		status int
+	}{
+		{"what was said of the service key", own, 403},
+		{"nothing", nil, 503},
+		{"what was said at another door", with(own, "door", ""), 503},
+		{"a code that is none", with(own, "code", "yes"), 503},
+	} {
+		event := restEvent(r, httpapi.Route{Pattern: "/v1/api-keys"}, test.said)
+		if status, code := s.functions["list"].invoke(event).problem(t); status != test.status {
+			t.Errorf("%s: %d %s", test.name, status, code)
 		}
 	}
+}
+
+func with(m map[string]any, name, value string) map[string]any {
+	m = maps.Clone(m)
+	m[name] = value
+	return m
 }
