@@ -106,6 +106,10 @@ func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testi
 					if s.record(t, id).Closing == nil {
 						t.Fatal("the key is not closing")
 					}
+					described, err := s.Describe(s.admin(), id)
+					if err != nil || string(described.Status) != string(verb.want) || s.record(t, id).Closing == nil {
+						t.Errorf("verify describes it as %s, or changes it: %v", described.Status, err)
+					}
 
 					err = read(s, id)
 					r := s.record(t, id)

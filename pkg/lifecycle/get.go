@@ -7,14 +7,27 @@ import (
 	"github.com/latchkey/latchkey/pkg/caller"
 )
 
-// Get returns a key. It needs keys:read.
+// Get returns a key, after finishing what a crash may have left closing. It needs keys:read.
 func (s *Service) Get(ctx context.Context, id apikey.ID) (apikey.Key, error) {
-	return s.show(ctx, apikey.KeysRead, id)
+	by := caller.From(ctx)
+	if err := need(by, apikey.KeysRead); err != nil {
+		return apikey.Key{}, err
+	}
+	r, err := s.peek(ctx, by.OrganizationID, id)
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	return s.settled(ctx, r), nil
 }
 
-// Describe returns a key whose secret was shown to the caller. It needs keys:verify.
+// Describe returns a key whose secret was shown to the caller. It needs keys:verify. It changes nothing, so that whoever
+// verifies needs no right to.
 func (s *Service) Describe(ctx context.Context, id apikey.ID) (apikey.Key, error) {
-	return s.show(ctx, apikey.KeysVerify, id)
+	by := caller.From(ctx)
+	if err := need(by, apikey.KeysVerify); err != nil {
+		return apikey.Key{}, err
+	}
+	return s.look(ctx, by, id)
 }
 
 // MayVerify refuses a caller who may not ask about presented keys: it needs keys:verify.
@@ -32,32 +45,29 @@ func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
 	return s.look(ctx, by, id)
 }
 
-// look is a key of the caller's organization as it is shown.
+// look is a key of the caller's organization as it is shown. It changes nothing.
 func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Key, error) {
 	r, err := s.peek(ctx, by.OrganizationID, id)
 	if err != nil {
 		return apikey.Key{}, err
 	}
-	return s.settled(ctx, r), nil
+	return s.shown(r), nil
 }
 
-func (s *Service) show(ctx context.Context, scope string, id apikey.ID) (apikey.Key, error) {
-	by := caller.From(ctx)
-	if err := need(by, scope); err != nil {
-		return apikey.Key{}, err
-	}
-	return s.look(ctx, by, id)
-}
-
-// settled is r as it is shown, after finishing what a crash may have left closing. When that cannot be finished now, the
-// key is shown as what it is about to be: verify refuses it already.
+// settled is r as it is shown, after finishing what a crash may have left closing, if that can be finished now.
 func (s *Service) settled(ctx context.Context, r apikey.Record) apikey.Key {
 	if r.Closing != nil {
-		finished, err := s.read(ctx, r.OrganizationID, r.ID)
-		if err != nil {
-			finished, _ = promised(r, s.now())
+		if finished, err := s.read(ctx, r.OrganizationID, r.ID); err == nil {
+			r = finished
 		}
-		r = finished
+	}
+	return s.shown(r)
+}
+
+// shown is r as it is shown: a closing key as what it is about to be, since verify refuses it already.
+func (s *Service) shown(r apikey.Record) apikey.Key {
+	if r.Closing != nil {
+		r, _ = promised(r, s.now())
 	}
 	return r.Key.At(s.now())
 }
