@@ -126,6 +126,20 @@ func TestNoClientSpeaksForTheAuthorizer(t *testing.T) {
 	}
 }
 
+func TestNoFunctionOfTheManagementAPIDecidesByItself(t *testing.T) {
+	s := newService(t)
+	for _, r := range (&httpapi.API{}).Routes() {
+		if r.Function == "verify" {
+			continue
+		}
+		req := request(t, r.Method, "/", s.manager)
+		req.SetPathValue("id", "key_00000001")
+		if status, code := s.functions[r.Function].invoke(restEvent(req, r, nil)).problem(t); status != 503 || code != "unavailable" {
+			t.Errorf("%s %s without an authorizer: %d %s", r.Method, r.Pattern, status, code)
+		}
+	}
+}
+
 func with(m map[string]any, name, value string) map[string]any {
 	m = maps.Clone(m)
 	m[name] = value
