@@ -15,11 +15,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "authorizer:", err)
 		os.Exit(1)
 	}
-	gateway.Start((&gateway.Authorizer{
-		Verifier:    a.Verifier,
-		Log:         a.Log,
-		Scopes:      a.Settings.Scopes,
-		Policy:      a.Settings.PolicyAnswers,
-		TrustedHops: a.Settings.TrustedHops,
-	}).Handle)
+	gateway.Start((&gateway.Authorizer{Verifier: a.Verifier, Log: a.Log, TrustedHops: a.Settings.TrustedHops,
+		Scopes: a.Settings.Scopes, Policy: a.Settings.PolicyAnswers}).Handle)
 }
