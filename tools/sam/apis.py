@@ -7,6 +7,7 @@ authorizer's Unauthorized, a context of strings, the renaming of WWW-Authenticat
 """
 import copy
 import json
+import logging
 import os
 import platform
 import re
@@ -32,6 +33,8 @@ from samcli.local.apigw.route import Route
 EMULATOR = os.path.join(os.path.dirname(samcli.__file__), "local", "rapid",
                         "aws-lambda-rie-" + {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()])
 START_PATIENCE = 10
+
+logging.getLogger("samcli.lib.providers.api_collector").setLevel(logging.ERROR)  # it warns that it is not AWS
 
 
 class Refused(Exception):
