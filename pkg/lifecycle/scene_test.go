@@ -67,7 +67,7 @@ func newTables(endpoint string) (*dynamo.Store, error) {
 		return nil, err
 	}
 	names := dynamo.Tables{Keys: "keys", Audit: "audit"}
-	_, err = dynamo.CreateTables(context.Background(), client, names)
+	err = dynamo.CreateTables(context.Background(), client, names)
 	return dynamo.New(client, names), err
 }
 
