@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/storetest"
@@ -55,7 +56,7 @@ func TestAKeyUnderFireIsClosedFirstAndEndedWithinASecond(t *testing.T) {
 		for _, verb := range endings {
 			t.Run(verb.name+" "+storm.String(), func(t *testing.T) {
 				t.Parallel()
-				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+				keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 					t.Parallel()
 					s := newScene(t, open(t), "trial")
 					keys := single(t, s)
@@ -95,7 +96,7 @@ func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testi
 		for name, read := range reads {
 			t.Run(verb.name+", then "+name, func(t *testing.T) {
 				t.Parallel()
-				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+				keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 					t.Parallel()
 					s := newScene(t, open(t), "trial")
 					keys := single(t, s)
@@ -137,7 +138,7 @@ func TestARotationWithGraceNeverClosesTheKeyAndGivesUpAfterFiveSeconds(t *testin
 		}
 	})
 	t.Run("dynamodb", func(t *testing.T) {
-		s := newScene(t, onDynamoDB(t), "trial")
+		s := newScene(t, keytest.OnDynamoDB(t), "trial")
 		_ = gaveUp(t, s)
 	})
 }
@@ -165,7 +166,7 @@ func gaveUp(t *testing.T, s *scene) error {
 }
 
 func TestAPredecessorUnderFireIsClosedTooByARotationWithoutGrace(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		s := newScene(t, open(t), "trial")
 		keys := inGrace(t, s)
@@ -235,7 +236,7 @@ func (h *held) Commit(ctx context.Context, c lifecycle.Change) error {
 }
 
 func TestAChangeDecidedBeforeAKeyWasClosedDoesNotOpenItAgain(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		s := newScene(t, open(t), "trial")
 		keys := inGrace(t, s)
@@ -375,7 +376,7 @@ func unlimited(perDay *int64) lifecycle.New {
 }
 
 func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "enterprise")
 		k := s.creates(t, unlimited(nil))
 		b := s.burn()
@@ -389,7 +390,7 @@ func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
 }
 
 func TestUnderARealFireOldAndNewKeyTogetherKeepToOneDailyLimit(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		const limit = verify.MaxCost
 		s := newScene(t, open(t), "enterprise")
 		old := s.creates(t, unlimited(new(int64(limit))))
