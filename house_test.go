@@ -20,7 +20,7 @@ const module = "github.com/latchkey/latchkey"
 
 // What comes from outside, by module. docs/dependencies.md says why.
 const (
-	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
 	ulid    = "github.com/oklog/ulid/v2"

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,20 +26,14 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 		return nil, err
 	}
 	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}
-	created, err := dynamo.CreateTables(ctx, client, tables)
-	if err != nil {
+	err = dynamo.DevelopmentTables(ctx, client, tables, markPatience)
+	switch {
+	case errors.Is(err, dynamo.ErrNotDevelopment):
+		return nil, fmt.Errorf("%w: -dev leaves it alone; name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE", err)
+	case err != nil:
 		return nil, fmt.Errorf("is DynamoDB Local running at %s (make dynamodb starts one)? %w", endpoint, err)
 	}
-	store := dynamo.New(client, tables)
-	if created {
-		return store, store.MarkDevelopment(ctx)
-	}
-	ours, err := store.IsDevelopment(ctx, markPatience)
-	if err == nil && !ours {
-		err = fmt.Errorf("the table %s was not made by latchkeyd -dev, so -dev leaves it alone: name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE",
-			s.KeysTable)
-	}
-	return store, err
+	return dynamo.New(client, tables), nil
 }
 
 // developer makes sure of the organization org_dev, on the plan without bounds, and makes one management key for it

@@ -19,7 +19,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
-	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -260,7 +260,7 @@ func TestARefusedKeyIsChallenged(t *testing.T) {
 }
 
 // deaf is a store that answers nobody, with a cause that is for the log alone.
-type deaf struct{ *memory.Store }
+type deaf struct{ storetest.Store }
 
 var errDeaf = errors.New("dynamo: dial tcp 10.0.0.1: i/o timeout")
 
@@ -298,7 +298,7 @@ func TestAStoreThatDoesNotAnswerLetsNobodyIn(t *testing.T) {
 
 // unwell is a store that panics with what must not be told.
 type unwell struct {
-	*memory.Store
+	storetest.Store
 	cause any
 }
 
@@ -338,7 +338,7 @@ func TestAClientThatWentAwayIsNoErrorOfOurs(t *testing.T) {
 }
 
 // failing is a store whose error is not one that a client may see.
-type failing struct{ *memory.Store }
+type failing struct{ storetest.Store }
 
 func (failing) Organization(context.Context, string) (lifecycle.Organization, error) {
 	return lifecycle.Organization{}, errors.New("table Keys-ABCDEF in eu-west-1")

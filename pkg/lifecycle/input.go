@@ -108,7 +108,8 @@ func (n *New) Validate(now time.Time) []apikey.FieldError {
 	f.need(n.DailyLimit == nil || inLimit(*n.DailyLimit), "/daily_limit", limitRule)
 	f.cidrs(n.AllowedCIDRs)
 	f.metadata(n.Metadata)
-	f.need(n.ExpiresAt == nil || n.ExpiresAt.After(now), "/expires_at", "must be in the future")
+	f.need(n.ExpiresAt == nil || n.ExpiresAt.After(now) && n.ExpiresAt.Year() <= 9999, "/expires_at",
+		"must be in the future, and not after the year 9999 of UTC")
 	f.need(n.RotationIntervalDays == nil || *n.RotationIntervalDays >= 1 && *n.RotationIntervalDays <= MaxIntervalDays,
 		"/rotation_interval_days", "must be 1 to 3650")
 	f.need(n.RotationWebhookURL == nil || validWebhook(*n.RotationWebhookURL), "/rotation_webhook_url",
