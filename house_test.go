@@ -24,6 +24,8 @@ const (
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
 	ulid    = "github.com/oklog/ulid/v2"
+	kong    = "github.com/alecthomas/kong"
+	cloud   = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/config github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	lambda  = "github.com/aws/aws-lambda-go"
 	adapter = "github.com/awslabs/aws-lambda-go-api-proxy"
 )
@@ -62,6 +64,10 @@ var house = map[string]struct{ rooms, outside string }{
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},
 	"cmd/latchkeyd": {"app", ""},
+
+	// The operators' command, and what a deployed stack says of itself.
+	"pkg/stack":    {"", cloud},
+	"cmd/latchkey": {"app stack", kong},
 
 	// One Lambda for each endpoint.
 	"functions/authorizer": {"app gateway", ""},

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/latchkey/latchkey/pkg/apikey"
-	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/dynamo"
-	"github.com/latchkey/latchkey/pkg/lifecycle"
 )
 
 // DevOrganization is the organization of development mode.
@@ -34,20 +31,4 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 		return nil, fmt.Errorf("is DynamoDB Local running at %s (make dynamodb starts one)? %w", endpoint, err)
 	}
 	return dynamo.New(client, tables), nil
-}
-
-// developer makes sure of the organization org_dev, on the plan without bounds, and makes one management key for it
-// with every management scope and no limits. Whatever else the store holds stays as it is.
-func (a *App) developer(ctx context.Context) (apikey.Issued, error) {
-	ctx = caller.With(ctx, caller.Caller{OrganizationID: DevOrganization, Kind: caller.Operator, ID: "latchkeyd",
-		Scopes: apikey.ManagementScopes(), RequestID: "start"})
-	if _, err := a.Keys.AddOrganization(ctx, "enterprise", []string{"*"}); err != nil {
-		return apikey.Issued{}, fmt.Errorf("making the organization %s: %w", DevOrganization, err)
-	}
-	issued, err := a.Keys.Create(ctx, lifecycle.New{ProjectID: "latchkeyd", Name: "Development", Scopes: apikey.ManagementScopes(),
-		RateLimitPerMinute: lifecycle.Limit{Said: true}})
-	if err != nil {
-		return apikey.Issued{}, fmt.Errorf("making the management key: %w", err)
-	}
-	return issued, nil
 }

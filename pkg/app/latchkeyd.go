@@ -157,7 +157,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	defer listener.Close()
 	hello := ready{URL: "http://" + listener.Addr().String()}
 	if d.options.dev {
-		issued, err := d.app.developer(ctx)
+		issued, _, err := d.app.Bootstrap(ctx, First{Organization: DevOrganization, Plan: "enterprise", AllowedScopes: []string{"*"},
+			NewKey: true, By: "latchkeyd"})
 		if err != nil {
 			return err
 		}
