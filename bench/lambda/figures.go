@@ -13,7 +13,7 @@ import (
 // How often: each run's figure is a median of so many.
 const (
 	runs       = 5
-	coldStarts = 15
+	coldStarts = 40
 	warmCalls  = 400
 	warmUp     = 100 // calls that are not counted
 )
