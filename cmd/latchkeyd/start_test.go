@@ -183,20 +183,26 @@ func TestDevelopmentLeavesTablesAloneThatItDidNotMake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dynamo.CreateTables(context.Background(), client, dynamo.Tables{Keys: s.keys, Audit: s.audit}); err != nil {
+	if err := dynamo.CreateTables(context.Background(), client, dynamo.Tables{Keys: s.keys, Audit: s.audit}); err != nil {
 		t.Fatal(err)
 	}
-	environment := []string{"LATCHKEY_KEYS_TABLE=" + s.keys, "LATCHKEY_AUDIT_TABLE=" + s.audit}
-	said, code := run(t, environment, "-dev", "-dynamodb", storetest.DynamoDBLocal(t), "-listen", "127.0.0.1:0")
-	if code != 1 || !strings.Contains(said, "was not made by latchkeyd -dev") {
-		t.Errorf("exit %d: %s", code, said)
+	mine := newTables(t)
+	for name, try := range map[string]tables{"both": s, "the keys": {s.endpoint, s.keys, mine.audit}, "the audit": {s.endpoint, mine.keys, s.audit}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for a mark that nobody puts
+			environment := []string{"LATCHKEY_KEYS_TABLE=" + try.keys, "LATCHKEY_AUDIT_TABLE=" + try.audit}
+			said, code := run(t, environment, "-dev", "-dynamodb", s.endpoint, "-listen", "127.0.0.1:0")
+			if code != 1 || !strings.Contains(said, "was not made for development") {
+				t.Errorf("exit %d: %s", code, said)
+			}
+		})
 	}
 }
 
 func TestItDoesNotServeWithoutItsTables(t *testing.T) {
 	credentials := []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "LATCHKEY_KEYS_TABLE=missing"}
 	said, code := run(t, credentials, "-dynamodb", storetest.DynamoDBLocal(t), "-listen", "127.0.0.1:0")
-	if code != 1 || !strings.Contains(said, "ResourceNotFoundException") {
+	if code != 1 || !strings.Contains(said, "ResourceNotFoundException") || !strings.Contains(said, "missing") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 }

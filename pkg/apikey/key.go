@@ -91,15 +91,12 @@ func (r *Record) State() Status {
 	return Active
 }
 
-// Deadline is the moment from which a verify refuses the key: its End, or, when that had already passed when the key was
-// last changed, the Unix epoch. So a key that was ended "now" is refused by every process, also one whose clock is slow.
+// Deadline is the moment from which a verify refuses the key: its End, or the Unix epoch when it is Over for every clock.
 func (r *Record) Deadline() *time.Time {
-	end := r.End()
-	if end != nil && !end.After(r.UpdatedAt) {
-		epoch := time.Unix(0, 0).UTC()
+	if epoch := time.Unix(0, 0).UTC(); r.Over(epoch) {
 		return &epoch
 	}
-	return end
+	return r.End()
 }
 
 // What a closing key is to become. A rotation without grace that was cut short leaves the old key disabled: refused, and
@@ -136,7 +133,6 @@ const (
 
 // StatusAt derives the state at now.
 func (k *Key) StatusAt(now time.Time) Status {
-	end := k.End()
 	switch {
 	case k.RevokedAt != nil:
 		return Revoked
@@ -144,7 +140,7 @@ func (k *Key) StatusAt(now time.Time) Status {
 		return Archived
 	case !k.Enabled:
 		return Disabled
-	case end != nil && !now.Before(*end):
+	case k.Over(now):
 		return Expired
 	case k.ReplacedByKeyID != nil:
 		return Rotated
@@ -163,11 +159,17 @@ func (k *Key) End() *time.Time {
 	return k.GraceExpiresAt
 }
 
+// Over says whether the key's End has come by now, or had come when the key was last changed: what was ended "now" stays
+// ended for every clock, also for one that is slow.
+func (k *Key) Over(now time.Time) bool {
+	end := k.End()
+	return end != nil && (!end.After(now) || !end.After(k.UpdatedAt))
+}
+
 // InGrace says whether the key was replaced, has not ended by now, and is not revoked: archived and disabled keys in
 // their grace stay their line's grace.
 func (k *Key) InGrace(now time.Time) bool {
-	end := k.End()
-	return k.ReplacedByKeyID != nil && k.RevokedAt == nil && (end == nil || now.Before(*end))
+	return k.ReplacedByKeyID != nil && k.RevokedAt == nil && !k.Over(now)
 }
 
 // At is the Key with its Status as of now: what a client is shown.
@@ -252,16 +254,23 @@ func window(kind byte, n int64) Window {
 // Day says whether w is a day's window.
 func (w Window) Day() bool { return strings.HasPrefix(string(w), "d") }
 
-// Near says whether w is the window that now lies in, the one before it, or the one after it.
-func (w Window) Near(now time.Time) bool {
-	length := int64(60)
+// Past is how many windows of its kind a window lies back that ended so long ago that no clock is still counting in it:
+// at least two minutes, or a day.
+const (
+	PastMinutes = 3
+	PastDays    = 2
+)
+
+// Past says whether w ended so long before now that no clock is still counting in it. A window yet to come never is: a
+// process with a faster clock counts in it.
+func (w Window) Past(now time.Time) bool {
+	length, back := int64(60), int64(PastMinutes)
 	if w.Day() {
-		length = 86400
+		length, back = 86400, PastDays
 	}
 	n := int64(0)
 	for i := 1; i < len(w); i++ {
 		n = n*10 + int64(w[i]-'0')
 	}
-	distance := n - now.Unix()/length
-	return -1 <= distance && distance <= 1
+	return n <= now.Unix()/length-back
 }

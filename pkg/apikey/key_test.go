@@ -92,9 +92,9 @@ func TestWindowsNameTheirMinuteAndDay(t *testing.T) {
 		d != apikey.Window(fmt.Sprint("d", noon.Unix()/86400-1)) || m.Day() || !d.Day() {
 		t.Errorf("got %s and %s", m, d)
 	}
-	for back, near := range map[int64]bool{-2: false, -1: true, 0: true, 1: true, 2: false} {
-		if apikey.MinuteWindow(noon, back).Near(noon) != near || apikey.DayWindow(noon, back).Near(noon) != near {
-			t.Errorf("%d windows back: near is not %v", back, near)
+	for back, past := range map[int64][2]bool{-9: {}, -1: {}, 0: {}, 1: {}, 2: {false, true}, 3: {true, true}, 9: {true, true}} {
+		if apikey.MinuteWindow(noon, back).Past(noon) != past[0] || apikey.DayWindow(noon, back).Past(noon) != past[1] {
+			t.Errorf("%d windows back: past is not %v", back, past)
 		}
 	}
 }

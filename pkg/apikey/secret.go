@@ -76,6 +76,9 @@ func (h Hash) Bytes() []byte {
 	return []byte(*h.sum)
 }
 
+// IsZero says whether there is no hash.
+func (h Hash) IsZero() bool { return h.sum == nil }
+
 // Equal compares in constant time. The zero Hash equals nothing, itself included.
 func (h Hash) Equal(other Hash) bool {
 	return h.sum != nil && other.sum != nil && subtle.ConstantTimeCompare([]byte(*h.sum), []byte(*other.sum)) == 1

@@ -2,13 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/latchkey/latchkey/pkg/apikey"
-	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/dynamo"
-	"github.com/latchkey/latchkey/pkg/lifecycle"
 )
 
 // DevOrganization is the organization of development mode.
@@ -25,34 +23,12 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 		return nil, err
 	}
 	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}
-	created, err := dynamo.CreateTables(ctx, client, tables)
-	if err != nil {
+	err = dynamo.DevelopmentTables(ctx, client, tables, markPatience)
+	switch {
+	case errors.Is(err, dynamo.ErrNotDevelopment):
+		return nil, fmt.Errorf("%w: -dev leaves it alone; name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE", err)
+	case err != nil:
 		return nil, fmt.Errorf("is DynamoDB Local running at %s (make dynamodb starts one)? %w", endpoint, err)
 	}
-	store := dynamo.New(client, tables)
-	if created {
-		return store, store.MarkDevelopment(ctx)
-	}
-	ours, err := store.IsDevelopment(ctx, markPatience)
-	if err == nil && !ours {
-		err = fmt.Errorf("the table %s was not made by latchkeyd -dev, so -dev leaves it alone: name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE",
-			s.KeysTable)
-	}
-	return store, err
-}
-
-// developer makes sure of the organization org_dev, on the plan without bounds, and makes one management key for it
-// with every management scope and no limits. Whatever else the store holds stays as it is.
-func (a *App) developer(ctx context.Context) (apikey.Issued, error) {
-	ctx = caller.With(ctx, caller.Caller{OrganizationID: DevOrganization, Kind: caller.Operator, ID: "latchkeyd",
-		Scopes: apikey.ManagementScopes(), RequestID: "start"})
-	if _, err := a.Keys.AddOrganization(ctx, "enterprise", []string{"*"}); err != nil {
-		return apikey.Issued{}, fmt.Errorf("making the organization %s: %w", DevOrganization, err)
-	}
-	issued, err := a.Keys.Create(ctx, lifecycle.New{ProjectID: "latchkeyd", Name: "Development", Scopes: apikey.ManagementScopes(),
-		RateLimitPerMinute: lifecycle.Limit{Said: true}})
-	if err != nil {
-		return apikey.Issued{}, fmt.Errorf("making the management key: %w", err)
-	}
-	return issued, nil
+	return dynamo.New(client, tables), nil
 }

@@ -8,12 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -49,6 +51,7 @@ func Latchkeyd(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
+	log.SetOutput(io.Discard) // net/http prints what a broken peer sent
 	settings, err := ReadSettings(p.Getenv)
 	if err != nil {
 		return err
@@ -97,16 +100,22 @@ type daemon struct {
 	settings Settings
 	log      *slog.Logger
 	app      *App
+
+	ready struct {
+		sync.Mutex
+		at  time.Time
+		err error
+	}
 }
 
 // open opens the store and wires the rooms to it.
 func (d *daemon) open(ctx context.Context) error {
 	store, err := d.store(ctx)
-	if err == nil {
-		err = answers(ctx, store)
-	}
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
+	}
+	if err := answers(ctx, store); err != nil {
+		return fmt.Errorf("is there a table %s, and may it be read? %w", d.settings.KeysTable, err)
 	}
 	now := func() time.Time { return time.Now().Add(d.options.clockOffset) }
 	d.app, err = New(store, d.settings, now, d.log)
@@ -149,7 +158,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	defer listener.Close()
 	hello := ready{URL: "http://" + listener.Addr().String()}
 	if d.options.dev {
-		issued, err := d.app.developer(ctx)
+		issued, _, err := d.app.Bootstrap(ctx, First{Organization: DevOrganization, Plan: "enterprise", AllowedScopes: []string{"*"},
+			NewKey: true, By: "latchkeyd"})
 		if err != nil {
 			return err
 		}
@@ -199,17 +209,27 @@ func (d *daemon) handler() http.Handler {
 	return d.app.API.Handler(routes...)
 }
 
-// readyz answers 200 when the store answers.
+// readyz answers 200 when the store answers, or did a moment ago: anybody may ask.
 func (d *daemon) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if err := answers(ctx, d.app.Store); err != nil {
+	if err := d.answered(ctx); err != nil {
 		d.log.Warn("not ready", "error", err)
 		w.Header().Set("Retry-After", "1")
 		verify.WriteError(w, &apikey.Error{Code: apikey.Unavailable, Message: "The store does not answer.", RequestID: w.Header().Get("X-Request-Id")})
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// answered is what the store said, at most a second ago.
+func (d *daemon) answered(ctx context.Context) error {
+	d.ready.Lock()
+	defer d.ready.Unlock()
+	if time.Since(d.ready.at) > time.Second {
+		d.ready.err, d.ready.at = answers(ctx, d.app.Store), time.Now()
+	}
+	return d.ready.err
 }
 
 // answers asks the store for something that it need not have.

@@ -14,9 +14,8 @@ import (
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
-// A debit adds to both windows' counters and drops those of two windows ago. Never of the window before: a process
-// whose clock runs ahead would reopen it for one whose clock does not.
-const debitUpdate = "SET #u = :now ADD #m :c, #d :c REMOVE #m2, #d2"
+// A debit adds to both windows' counters and drops those of the latest windows that are past.
+const debitUpdate = "SET #u = :now ADD #m :c, #d :c REMOVE #mp, #dp"
 
 // debitCondition is verify.Refusal as DynamoDB says it. The limits are attributes compared with attributes, so that
 // nothing needs to be read first.
@@ -48,7 +47,7 @@ func (s *Store) debit(d *verify.Debit) *dynamodb.UpdateItemInput {
 	names := map[string]string{
 		"#h": attrHash, "#st": attrState, "#cl": attrClosing, "#e": attrEnd, "#lm": attrMinuteLimit, "#ld": attrDayLimit,
 		"#u": attrLastUse, "#m": string(d.Minute()), "#d": string(d.Day()),
-		"#m2": string(apikey.MinuteWindow(d.At, 2)), "#d2": string(apikey.DayWindow(d.At, 2)),
+		"#mp": string(apikey.MinuteWindow(d.At, apikey.PastMinutes)), "#dp": string(apikey.DayWindow(d.At, apikey.PastDays)),
 	}
 	values := item{":h": binary(d.Hash.Bytes()), ":active": text(string(apikey.Active)), ":now": moment(d.At), ":c": number(d.Cost)}
 	if d.OrganizationID != "" {

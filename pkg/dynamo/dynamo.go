@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
@@ -100,6 +101,10 @@ func failure(doing string, err error) error {
 	var conflict *types.TransactionConflictException
 	if errors.As(err, &conflict) {
 		err = apikey.ErrConflict
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) { // its message is the database's own words, which might repeat what it was sent
+		return fmt.Errorf("%s: DynamoDB answers %s", doing, api.ErrorCode())
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -216,7 +216,10 @@ func (s *Store) updateHot(u *lifecycle.Update, facts item) step {
 			removes = append(removes, "#"+name)
 		}
 	}
-	condition := "#" + attrVersion + " = :seen"
+	condition := "#" + attrVersion + " = :seen AND attribute_not_exists(#" + attrClosing + ")"
+	if u.Closing {
+		condition = "#" + attrVersion + " = :seen AND attribute_exists(#" + attrClosing + ")"
+	}
 	for _, w := range u.Frozen {
 		name, value := "#"+string(w), ":"+string(w)
 		names[name], values[value] = string(w), number(u.Record.Counts[w])

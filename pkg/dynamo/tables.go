@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,20 +13,49 @@ import (
 
 const tablesPatience = time.Minute
 
-// CreateTables makes the tables that do not exist and waits until both can be used. Of many callers at once exactly one
-// is told that it created them.
-func CreateTables(ctx context.Context, client *dynamodb.Client, t Tables) (created bool, err error) {
-	audit := &dynamodb.CreateTableInput{TableName: &t.Audit, AttributeDefinitions: texts(attrPK, attrSK), KeySchema: keys(attrPK, attrSK)}
-	if _, err := createTable(ctx, client, audit); err != nil {
-		return false, err
+// CreateTables makes the tables that do not exist and waits until both can be used.
+func CreateTables(ctx context.Context, client *dynamodb.Client, t Tables) error {
+	for _, in := range []*dynamodb.CreateTableInput{t.keysTable(), t.auditTable()} {
+		if _, err := createTable(ctx, client, in); err != nil {
+			return err
+		}
 	}
-	return createTable(ctx, client, &dynamodb.CreateTableInput{
+	return nil
+}
+
+// ErrNotDevelopment reports a table that was not made for development.
+var ErrNotDevelopment = errors.New("the table was not made for development")
+
+// DevelopmentTables makes the tables that do not exist, each with a mark that says it is for development, and refuses one
+// that exists without that mark with ErrNotDevelopment, leaving it as it is. Another process may be doing the same: it is
+// given patience to put the mark.
+func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, patience time.Duration) error {
+	for _, in := range []*dynamodb.CreateTableInput{t.keysTable(), t.auditTable()} {
+		created, err := createTable(ctx, client, in)
+		if err == nil && created {
+			err = mark(ctx, client, *in.TableName)
+		} else if err == nil {
+			err = marked(ctx, client, *in.TableName, patience)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t Tables) keysTable() *dynamodb.CreateTableInput {
+	return &dynamodb.CreateTableInput{
 		TableName:            &t.Keys,
 		AttributeDefinitions: texts(attrPK, attrSK, attrByOrganization, attrByProject, attrNewest),
 		KeySchema:            keys(attrPK, attrSK),
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{
 			index(indexByOrganization, attrByOrganization), index(indexByProject, attrByProject)},
-	})
+	}
+}
+
+func (t Tables) auditTable() *dynamodb.CreateTableInput {
+	return &dynamodb.CreateTableInput{TableName: &t.Audit, AttributeDefinitions: texts(attrPK, attrSK), KeySchema: keys(attrPK, attrSK)}
 }
 
 func createTable(ctx context.Context, client *dynamodb.Client, in *dynamodb.CreateTableInput) (created bool, err error) {
@@ -61,28 +91,31 @@ func index(name, partition string) types.GlobalSecondaryIndex {
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll}}
 }
 
-// developmentKey is where the marker of development tables is.
+// developmentKey is where the mark of a development table is.
 func developmentKey() item { return primaryKey("D#development", "marker") }
 
-// MarkDevelopment says that the tables are for development. Only the process that created them may say so.
-func (s *Store) MarkDevelopment(ctx context.Context) error {
+func mark(ctx context.Context, client *dynamodb.Client, table string) error {
 	i := developmentKey()
 	i[attrSchema] = number(schemaVersion)
-	_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.tables.Keys, Item: i})
-	return failure("marking the tables as development tables", err)
+	_, err := client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &table, Item: i})
+	return failure("marking the table "+table, err)
 }
 
-// IsDevelopment says whether the tables were marked by MarkDevelopment. It waits up to patience for the mark: the
-// process that has just created the tables may be about to put it.
-func (s *Store) IsDevelopment(ctx context.Context, patience time.Duration) (bool, error) {
-	in := &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: developmentKey(), ConsistentRead: aws.Bool(true)}
+// marked waits for a table's mark.
+func marked(ctx context.Context, client *dynamodb.Client, table string, patience time.Duration) error {
+	in := &dynamodb.GetItemInput{TableName: &table, Key: developmentKey(), ConsistentRead: aws.Bool(true)}
 	for deadline := time.Now().Add(patience); ; {
-		out, err := s.client.GetItem(ctx, in)
-		if err == nil && out.Item == nil && time.Now().Before(deadline) {
-			if err = pause(ctx); err == nil {
-				continue
-			}
+		out, err := client.GetItem(ctx, in)
+		switch {
+		case err != nil:
+			return failure("looking for the mark of the table "+table, err)
+		case out.Item != nil:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%s: %w", table, ErrNotDevelopment)
 		}
-		return err == nil && out.Item != nil, failure("looking for the mark of development tables", err)
+		if err := pause(ctx); err != nil {
+			return err
+		}
 	}
 }

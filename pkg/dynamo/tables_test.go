@@ -3,66 +3,70 @@ package dynamo_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/dynamo"
 )
 
-func TestOfManyWhoCreateTheTablesExactlyOneIsToldSo(t *testing.T) {
+func newNames() dynamo.Tables {
+	return dynamo.Tables{Keys: "keys-" + rand.Text(), Audit: "audit-" + rand.Text()}
+}
+
+func TestManyMayMakeTheTablesAtOnce(t *testing.T) {
 	client := local(t)
-	names := dynamo.Tables{Keys: "keys-" + rand.Text(), Audit: "audit-" + rand.Text()}
-	var creators atomic.Int64
+	names, development := newNames(), newNames()
 	var all sync.WaitGroup
 	for range 6 {
 		all.Go(func() {
-			created, err := dynamo.CreateTables(t.Context(), client, names)
-			if err != nil {
+			if err := dynamo.CreateTables(t.Context(), client, names); err != nil {
 				t.Error(err)
 			}
-			if created {
-				creators.Add(1)
+			if err := dynamo.DevelopmentTables(t.Context(), client, development, time.Minute); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if n := creators.Load(); n != 1 {
-		t.Fatalf("%d were told that they created the tables", n)
+}
+
+func TestDevelopmentRefusesEachTableThatIsNotMarked(t *testing.T) {
+	client := local(t)
+	live, mine := newNames(), newNames()
+	if err := dynamo.CreateTables(t.Context(), client, live); err != nil {
+		t.Fatal(err)
+	}
+	if err := dynamo.DevelopmentTables(t.Context(), client, mine, 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		tables dynamo.Tables
+		want   error
+	}{
+		"its own":         {mine, nil},
+		"live ones":       {live, dynamo.ErrNotDevelopment},
+		"live keys":       {dynamo.Tables{Keys: live.Keys, Audit: mine.Audit}, dynamo.ErrNotDevelopment},
+		"a live audit":    {dynamo.Tables{Keys: mine.Keys, Audit: live.Audit}, dynamo.ErrNotDevelopment},
+		"its own, by now": {mine, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := dynamo.DevelopmentTables(t.Context(), client, c.tables, 10*time.Millisecond); !errors.Is(err, c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
-func TestTablesAreForDevelopmentOnlyWhenMarkedSo(t *testing.T) {
-	client := local(t)
-	store := dynamo.New(client, tables(t, client))
-	if is, err := store.IsDevelopment(t.Context(), 20*time.Millisecond); err != nil || is {
-		t.Fatalf("unmarked tables: %v, %v", is, err)
+func TestWaitingForAMarkEndsWithTheContext(t *testing.T) {
+	client, names := local(t), newNames()
+	if err := dynamo.CreateTables(t.Context(), client, names); err != nil {
+		t.Fatal(err)
 	}
-	waiting := make(chan bool)
-	go func() {
-		is, err := store.IsDevelopment(t.Context(), time.Minute)
-		waiting <- err == nil && is
-	}()
-	for range 2 {
-		if err := store.MarkDevelopment(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !<-waiting {
-		t.Error("whoever waited for the mark missed it")
-	}
-	if is, err := store.IsDevelopment(t.Context(), 0); err != nil || !is {
-		t.Fatalf("marked tables: %v, %v", is, err)
-	}
-}
-
-func TestWaitingForTheMarkEndsWithTheContext(t *testing.T) {
-	client := local(t)
-	store := dynamo.New(client, tables(t, client))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if is, err := store.IsDevelopment(ctx, time.Hour); is || err == nil {
-		t.Fatalf("got %v, %v", is, err)
+	if err := dynamo.DevelopmentTables(ctx, client, names, time.Hour); err == nil || errors.Is(err, dynamo.ErrNotDevelopment) {
+		t.Fatalf("got %v", err)
 	}
 }

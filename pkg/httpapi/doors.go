@@ -95,7 +95,7 @@ func readNeeds(r *request) (ask verify.Request) {
 // authorize is the door for proxies (forward-auth): 200 and the key's identity, or the refusal itself. It reads no body:
 // the request's own goes elsewhere.
 func (a *API) authorize(w *response, r *http.Request) error {
-	ask, err := readRequest(a, w, r, readNeeds)
+	ask, err := readRequest(a, r, readNeeds)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 
@@ -11,25 +13,65 @@ import (
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
-// endpoint makes the handler of one verb: it authenticates, reads the request, calls, and answers with status and what
-// came back. call finds its caller in the context and sets headers only when it succeeds.
+// endpoint makes the handler of one verb: it takes the body, authenticates, reads the request, calls, and answers with
+// status and what came back. call finds its caller in the context and sets headers only when it succeeds.
+//
+// The body is there before the key is asked about: who could hold it back until the key was revoked would act with a key
+// that was good when it was last looked at.
 func endpoint[In, Out any](a *API, status int, read func(*request) In,
 	call func(context.Context, In, http.Header) (Out, error)) handler {
 	return func(w *response, r *http.Request) error {
+		bodyErr := a.takeBody(w, r)
+		if apikey.CodeOf(bodyErr) == apikey.InvalidJSON { // whoever sent it has gone
+			return bodyErr
+		}
 		d, ok := a.admit(w, r, verify.Request{Door: verify.Management})
 		if !ok {
 			return nil
 		}
-		in, err := readRequest(a, w, r, read)
+		if bodyErr != nil {
+			return bodyErr
+		}
+		in, err := readRequest(a, r, read)
 		if err != nil {
 			return err
 		}
-		out, err := call(caller.With(r.Context(), a.callerOf(w, r, &d)), in, w.Header())
+		ctx := caller.With(r.Context(), a.callerOf(w, r, &d))
+		if err := a.confirm(ctx, r); err != nil {
+			return err
+		}
+		out, err := call(ctx, in, w.Header())
 		if err != nil {
 			return err
 		}
 		return w.send(status, out)
 	}
+}
+
+// takeBody takes the whole body into memory, for whoever may have a key: others are refused unread.
+func (a *API) takeBody(w *response, r *http.Request) error {
+	if _, err := a.Verifier.Format.Parse(verify.Bearer(r.Header)); err != nil && a.Admit == nil {
+		return nil
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxBody))
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return apikey.Errorf(apikey.BodyTooLarge, "The body may have at most 65536 bytes.")
+	case err != nil:
+		return apikey.Errorf(apikey.InvalidJSON, "The body did not arrive whole.")
+	}
+	return nil
+}
+
+// confirm refuses a path that names a key by a prefix that is not the key's own: another brand's or environment's.
+func (a *API) confirm(ctx context.Context, r *http.Request) error {
+	text := r.PathValue("id")
+	if _, err := apikey.ParseID(text); text == "" || err == nil {
+		return nil
+	}
+	return a.Keys.Confirm(ctx, text)
 }
 
 // answer makes a handler one of net/http, behind observe, with every error answered by fail.

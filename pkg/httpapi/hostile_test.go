@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/keytest"
+	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
 const hostileRequests = 2000
@@ -89,7 +91,10 @@ func newHostile(t *testing.T, d *door) *hostile {
 }
 
 func TestHostileRequestsBreakAndChangeNothing(t *testing.T) {
-	d := newDoor(t)
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) { hostileTo(t, newDoorOn(t, open(t))) })
+}
+
+func hostileTo(t *testing.T, d *door) {
 	h := newHostile(t, d)
 	before := d.count(t, "acme")
 	statuses := map[int]int{}

@@ -102,7 +102,9 @@ func (a *API) Handler(routes ...Route) http.Handler {
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res := a.newResponse(w, r)
-		r = r.WithContext(context.WithValue(r.Context(), responseKey{}, res))
+		ctx, cancel := steady(r.Context())
+		defer cancel()
+		r = r.WithContext(context.WithValue(ctx, responseKey{}, res))
 		defer a.logRequest(res, r)
 		defer a.rescue(res, r)
 		if clean(r.URL.Path) {
@@ -111,6 +113,17 @@ func (a *API) observe(next http.Handler) http.Handler {
 			a.fail(res, r, unknownRoute(res, r))
 		}
 	})
+}
+
+// steady is ctx without its cancellation, but with its deadline: what was begun for a client is finished, also when the
+// client hangs up, so that nothing is left in doubt for whoever asks next. Every step has a bound of its own.
+func steady(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline)
 }
 
 // clean says whether p is spelt as ServeMux wants it, which redirects other spellings to an absolute path.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,15 +20,16 @@ import (
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/plan"
+	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
-// door is a whole service behind its mux, on the memory store, with a clock that stands still until it is moved. The
+// door is a whole service behind its mux, on a store, with a clock that stands still until it is moved. The
 // organizations acme and other are on the largest plan and may use scopes that begin with "orders:".
 type door struct {
 	*httpapi.API
 	http.Handler
-	store   *memory.Store
+	store   storetest.Store
 	manager apikey.Issued // of acme, with every management scope and no limits
 
 	mu  sync.Mutex
@@ -35,13 +37,20 @@ type door struct {
 	log bytes.Buffer
 }
 
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
 func newDoor(t testing.TB) *door {
+	t.Helper()
+	return newDoorOn(t, memory.New())
+}
+
+func newDoorOn(t testing.TB, store storetest.Store) *door {
 	t.Helper()
 	format, err := apikey.NewFormat("lk")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{store: memory.New(), now: time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC)}
+	d := &door{store: store, now: time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC)}
 	d.API = &httpapi.API{
 		Keys:     &lifecycle.Service{Store: d.store, Plans: plan.Default(), Format: format, Now: d.clock},
 		Verifier: &verify.Verifier{Store: d.store, Format: format, Now: d.clock},

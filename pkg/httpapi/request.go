@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -32,7 +31,6 @@ type request struct {
 	*http.Request
 	format  apikey.Format
 	now     time.Time
-	writer  http.ResponseWriter
 	params  map[string]string
 	members map[string]json.RawMessage
 	faults  []apikey.FieldError
@@ -40,8 +38,8 @@ type request struct {
 }
 
 // readRequest is what read makes of r, or the error that tells all that is wrong with it.
-func readRequest[In any](a *API, w *response, r *http.Request, read func(*request) In) (In, error) {
-	req := &request{Request: r, format: a.Verifier.Format, now: a.Now(), writer: w.ResponseWriter}
+func readRequest[In any](a *API, r *http.Request, read func(*request) In) (In, error) {
+	req := &request{Request: r, format: a.Verifier.Format, now: a.Now()}
 	req.query()
 	in := read(req)
 	for _, name := range slices.Sorted(maps.Keys(req.params)) {
@@ -167,13 +165,10 @@ func (r *request) optionalBody() {
 	}
 }
 
+// content is the body, which takeBody took.
 func (r *request) content() []byte {
-	b, err := io.ReadAll(http.MaxBytesReader(r.writer, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		r.refuse(apikey.BodyTooLarge, "The body may have at most 65536 bytes.")
-	case err != nil:
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
 		r.refuse(apikey.InvalidJSON, "The body did not arrive whole.")
 	}
 	return b

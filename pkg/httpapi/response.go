@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -118,13 +117,9 @@ func (a *API) rescue(w *response, r *http.Request) {
 	}
 }
 
-// logCause says what lies behind an answer of 500 or more. It is an error unless the client just went away.
+// logCause says what lies behind an answer of 500 or more.
 func (a *API) logCause(w *response, r *http.Request, err error) {
-	level := slog.LevelError
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		level = slog.LevelInfo
-	}
-	a.Log.LogAttrs(r.Context(), level, "failed", slog.String("request_id", w.requestID), slog.String("error", err.Error()))
+	a.Log.LogAttrs(r.Context(), slog.LevelError, "failed", slog.String("request_id", w.requestID), slog.String("error", err.Error()))
 }
 
 // logRequest says what was asked, by whom and how it ended, in words of our own and the key's public prefix: never the

@@ -130,7 +130,9 @@ func (d *Daemon) awaitReady() {
 			if err := json.Unmarshal(b, d); err != nil {
 				d.t.Fatal(err)
 			}
-			d.issued = append(d.issued, d.ManagementKey)
+			if d.ManagementKey != "" {
+				d.issued = append(d.issued, d.ManagementKey)
+			}
 			return
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
@@ -111,7 +112,7 @@ func everyChange(t *testing.T, test func(t *testing.T, v verb, fresh func() (*sc
 		}
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+			keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 				test(t, v, func() (*scene, []apikey.Issued) {
 					s := newScene(t, open(t), v.plan)
 					return s, v.prepare(t, s)
@@ -126,7 +127,7 @@ func TestWhateverCallFailsHoweverAVerbDoesAllOrNothing(t *testing.T) {
 	for _, verb := range verbs {
 		t.Run(verb.name, func(t *testing.T) {
 			t.Parallel()
-			onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+			keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 				storetest.Everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
 					s := newScene(t, bare, verb.plan)
 					keys := verb.prepare(t, s)
@@ -180,7 +181,7 @@ func firstCommits(n int, f storetest.Fault) func(storetest.Call) storetest.Fault
 
 func TestAnOrganizationIsAddedWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		for _, fault := range append(storetest.Faults(), storetest.Fault{}) {
 			bare := open(t)
 			s := newScene(t, bare, "trial")
@@ -221,7 +222,7 @@ func (s *scene) cutOff(t *testing.T) (context.Context, *lifecycle.Service) {
 
 func TestACallerWhoGotNoAnswerFindsTheKeyInTheListAndRevokesIt(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "starter")
 		ctx, on := s.cutOff(t)
 		_, err := on.Create(ctx, basic())
@@ -246,7 +247,7 @@ func TestACallerWhoGotNoAnswerFindsTheKeyInTheListAndRevokesIt(t *testing.T) {
 
 func TestACallerWhoGotNoAnswerToARotationGoesOnWithItsSuccessor(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		for _, grace := range []*time.Duration{nil, seconds(0)} {
 			s := newScene(t, open(t), "trial")
 			first := s.creates(t, basic())

@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
-// soon is how long a verb that ends a key may take under fire.
-const soon = time.Second
+// soon is how long a verb that ends a key may take under fire, with all the other tests beside it on one database: well
+// before it would give up. The second that is promised is held against the built binary, in cmd/latchkeyd.
+const soon = 3 * time.Second
 
 // fault is what a call of a method meets.
 type fault = func(storetest.Call) storetest.Fault
@@ -50,12 +52,12 @@ var endings = []struct {
 	{"rotate without grace", rotate(seconds(0)), apikey.DisabledKey},
 }
 
-func TestAKeyUnderFireIsClosedFirstAndEndedWithinASecond(t *testing.T) {
+func TestAKeyUnderFireIsClosedFirstAndThenEnded(t *testing.T) {
 	for _, storm := range []storetest.Fault{conflict, {Err: storetest.ErrLost}, {Err: context.DeadlineExceeded}} {
 		for _, verb := range endings {
 			t.Run(verb.name+" "+storm.String(), func(t *testing.T) {
 				t.Parallel()
-				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+				keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 					t.Parallel()
 					s := newScene(t, open(t), "trial")
 					keys := single(t, s)
@@ -95,7 +97,7 @@ func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testi
 		for name, read := range reads {
 			t.Run(verb.name+", then "+name, func(t *testing.T) {
 				t.Parallel()
-				onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+				keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 					t.Parallel()
 					s := newScene(t, open(t), "trial")
 					keys := single(t, s)
@@ -141,7 +143,7 @@ func TestARotationWithGraceNeverClosesTheKeyAndGivesUpAfterFiveSeconds(t *testin
 		}
 	})
 	t.Run("dynamodb", func(t *testing.T) {
-		s := newScene(t, onDynamoDB(t), "trial")
+		s := newScene(t, keytest.OnDynamoDB(t), "trial")
 		_ = gaveUp(t, s)
 	})
 }
@@ -169,7 +171,7 @@ func gaveUp(t *testing.T, s *scene) error {
 }
 
 func TestAPredecessorUnderFireIsClosedTooByARotationWithoutGrace(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		s := newScene(t, open(t), "trial")
 		keys := inGrace(t, s)
@@ -238,8 +240,8 @@ func (h *held) Commit(ctx context.Context, c lifecycle.Change) error {
 	return h.Store.Commit(ctx, c)
 }
 
-func TestAKeyThatAChangeDecidedEarlierOpensAgainIsClosedAgain(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+func TestAChangeDecidedBeforeAKeyWasClosedDoesNotOpenItAgain(t *testing.T) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		s := newScene(t, open(t), "trial")
 		keys := inGrace(t, s)
@@ -252,10 +254,9 @@ func TestAKeyThatAChangeDecidedEarlierOpensAgainIsClosedAgain(t *testing.T) {
 		fired := &firedOn{Store: s.store, key: keys[0].Key.ID}
 		fired.onClose = func() {
 			close(slow.release)
-			if err := <-extended; err != nil {
-				t.Error(err)
+			if err := <-extended; apikey.CodeOf(err) != apikey.NotInGrace {
+				t.Errorf("extending the grace meanwhile: %v", err)
 			}
-			fired.closed = false
 		}
 		began := time.Now()
 		_, err := revoke(s.admin(), s.on(fired), keys)
@@ -380,7 +381,7 @@ func unlimited(perDay *int64) lifecycle.New {
 }
 
 func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "enterprise")
 		k := s.creates(t, unlimited(nil))
 		b := s.burn()
@@ -394,14 +395,14 @@ func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
 }
 
 func TestUnderARealFireOldAndNewKeyTogetherKeepToOneDailyLimit(t *testing.T) {
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		const limit = verify.MaxCost
 		s := newScene(t, open(t), "enterprise")
 		old := s.creates(t, unlimited(new(int64(limit))))
 		b := s.burn()
 		b.on(old)
 		var next apikey.Issued
-		b.endedBy(t, 2*soon, func() error { // three changes, each of which waits behind 64 verifies
+		b.endedBy(t, soon, func() error { // three changes, each of which waits behind 64 verifies
 			rotated, err := s.Rotate(s.admin(), old.Key.ID, seconds(0))
 			next = rotated.New
 			return err

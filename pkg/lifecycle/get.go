@@ -35,6 +35,23 @@ func (s *Service) MayVerify(ctx context.Context) error {
 	return need(caller.From(ctx), apikey.KeysVerify)
 }
 
+// Confirm says with NotFound that the organization has no key of that public prefix, whole: also when it has one of the
+// same id with another brand or environment.
+func (s *Service) Confirm(ctx context.Context, prefix string) error {
+	by := caller.From(ctx)
+	id, err := s.Format.ParsePrefix(prefix)
+	if err == nil {
+		var r apikey.Record
+		if r, err = s.peek(ctx, by.OrganizationID, id); apikey.CodeOf(err) == apikey.Unavailable {
+			return err
+		}
+		if err == nil && r.KeyPrefix == prefix {
+			return nil
+		}
+	}
+	return apikey.Errorf(apikey.NotFound, "There is no such key.")
+}
+
 // Self returns the key that asks. It needs no scope.
 func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
 	by := caller.From(ctx)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -79,11 +78,14 @@ func (m *Moment) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9._:@|+-]{1,128}$`)
+const (
+	maxID   = 128 // characters
+	idRunes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@|+-"
+)
 
 // ValidID says whether s may name an organization, user, project, environment or external thing. It holds no "#", so
 // that ids joined with it cannot be forged.
-func ValidID(s string) bool { return idPattern.MatchString(s) }
+func ValidID(s string) bool { return s != "" && len(s) <= maxID && strings.Trim(s, idRunes) == "" }
 
 // fieldErrors collects what is wrong with a request.
 type fieldErrors []apikey.FieldError
@@ -108,7 +110,8 @@ func (n *New) Validate(now time.Time) []apikey.FieldError {
 	f.need(n.DailyLimit == nil || inLimit(*n.DailyLimit), "/daily_limit", limitRule)
 	f.cidrs(n.AllowedCIDRs)
 	f.metadata(n.Metadata)
-	f.need(n.ExpiresAt == nil || n.ExpiresAt.After(now), "/expires_at", "must be in the future")
+	f.need(n.ExpiresAt == nil || n.ExpiresAt.After(now) && n.ExpiresAt.Year() <= 9999, "/expires_at",
+		"must be in the future, and not after the year 9999 of UTC")
 	f.need(n.RotationIntervalDays == nil || *n.RotationIntervalDays >= 1 && *n.RotationIntervalDays <= MaxIntervalDays,
 		"/rotation_interval_days", "must be 1 to 3650")
 	f.need(n.RotationWebhookURL == nil || validWebhook(*n.RotationWebhookURL), "/rotation_webhook_url",

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -584,4 +585,80 @@ func TestAnOrganizationIsAddedOnceWithScopesThatAreScopes(t *testing.T) {
 	wantCode(t, err, apikey.InvalidFields)
 	_, err = h.AddOrganization(as(holder(apikey.KeysWrite)), "enterprise", nil)
 	wantCode(t, err, apikey.InsufficientScope)
+}
+
+func TestARotatedKeyHasNoPowerOverItsSuccessor(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	n := lifecycle.New{ProjectID: "p", Name: "n", Scopes: []string{apikey.KeysWrite}, ExpiresAt: &lifecycle.Moment{Time: h.clock().Add(time.Hour)}}
+	old := h.mustCreate(t, n)
+	next := h.mustRotate(t, old, nil).New.Key
+	me := holder(apikey.KeysWrite)
+	me.ID, me.Until = old.Key.ID.String(), *next.ExpiresAt
+	wantCode(t, h.Revoke(as(me), next.ID, ""), apikey.OwnKey)
+	for _, grace := range []*time.Duration{nil, seconds(0)} {
+		_, err := h.Rotate(as(me), next.ID, grace)
+		wantCode(t, err, apikey.OwnKey)
+	}
+	me.ID = next.ID.String()
+	if err := h.Revoke(as(me), old.Key.ID, ""); err != nil {
+		t.Errorf("the successor may end its predecessor: %v", err)
+	}
+}
+
+// The caller's key is revoked while the change is kept off by another: it is not made with the rights of a dead key.
+func TestAChangeThatIsDecidedAgainIsNotMadeForAKeyThatWasEndedMeanwhile(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	mine := h.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", Scopes: []string{apikey.KeysWrite}}).Key.ID
+	revoked := false
+	busy := *h.Service
+	busy.Store = storetest.NewFaulty(h.memory, func(c storetest.Call) storetest.Fault {
+		if c.Method != "Commit" || revoked {
+			return storetest.Fault{}
+		}
+		revoked = true
+		if err := h.Revoke(admin(), mine, ""); err != nil {
+			t.Error(err)
+		}
+		return storetest.Fault{Err: apikey.ErrConflict}
+	})
+	me := holder(apikey.KeysWrite)
+	me.ID = mine.String()
+	_, err := busy.Create(as(me), basic())
+	wantCode(t, err, apikey.RevokedKey)
+}
+
+func TestARotationWithoutGraceGivesNoSecondMinute(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	issued := h.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, N: new(int64(3))}})
+	admitted := 0
+	for range 4 {
+		for range 4 {
+			if h.verify(issued) == apikey.Valid {
+				admitted++
+			}
+		}
+		issued = h.mustRotate(t, issued, seconds(0)).New
+	}
+	if admitted != 3 {
+		t.Errorf("%d admitted in one minute", admitted)
+	}
+}
+
+func TestAPrefixNamesAKeyOnlyWhole(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	k := h.mustCreate(t, basic()).Key
+	if err := h.Confirm(admin(), k.KeyPrefix); err != nil {
+		t.Error(err)
+	}
+	for _, prefix := range []string{strings.Replace(k.KeyPrefix, "live", "test", 1), "lk_live_00000001", "nonsense", ""} {
+		wantCode(t, h.Confirm(admin(), prefix), apikey.NotFound)
+	}
+}
+
+func TestNoKeyOutlivesTheYears(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	n := basic()
+	n.ExpiresAt = &lifecycle.Moment{Time: time.Date(10000, 1, 1, 0, 0, 59, 0, time.UTC)}
+	_, err := h.Create(admin(), n)
+	wantCode(t, err, apikey.InvalidFields)
 }

@@ -20,6 +20,7 @@ const (
 	// MaxList is the most keys of a list without a limit.
 	MaxList  = 5000
 	pageSize = 100 // of one question to the store
+	maxPages = 100 // looked through for one list; a filter that finds little goes on by the cursor
 )
 
 // Filter says which keys a list has. Empty fields do not filter. Revoked and archived keys are left out unless asked
@@ -49,7 +50,11 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 	}
 	want := cmp.Or(f.Limit, MaxList)
 	list = []apikey.Key{}
-	for more := true; more; {
+	pages := 0
+	for more := true; more; pages++ {
+		if pages == maxPages {
+			return list, at.cursor(), nil
+		}
 		var page []apikey.Record
 		if page, more, err = s.page(ctx, by.OrganizationID, f, at); err != nil {
 			return nil, "", err

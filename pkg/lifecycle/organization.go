@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -100,7 +99,7 @@ func (s *Service) endExpired(ctx context.Context, organizationID string) error {
 		}
 		for _, r := range page {
 			q.Before = PositionOf(&r)
-			if !r.Counted || !over(&r.Key, s.now()) {
+			if !r.Counted || !r.Over(s.now()) {
 				continue
 			}
 			if err := s.endOne(ctx, by, r.ID); err != nil {
@@ -120,17 +119,11 @@ func (s *Service) endOne(ctx context.Context, by caller.Caller, id apikey.ID) er
 			return Change{}, err
 		}
 		now := s.now()
-		if !r.Counted || !over(&r.Key, now) {
+		if !r.Counted || !r.Over(now) {
 			return Change{}, errNothingToDo
 		}
 		next := r
 		next.Counted = false
 		return s.update(by, now, audit.Expired, r, next)
 	})
-}
-
-// over says whether the key's end has passed, whatever else it is.
-func over(k *apikey.Key, now time.Time) bool {
-	end := k.End()
-	return end != nil && !now.Before(*end)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/storetest"
@@ -103,7 +104,7 @@ func (l *lineRace) run(t *testing.T, verbs []lineVerb) {
 func TestHoweverVerbsRaceALineStaysSoundWithAtMostTwoLiveKeys(t *testing.T) {
 	t.Parallel()
 	rounds := map[bool]int{true: 150, false: 15}
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		random, store := chance(t), open(t)
 		_, inMemory := store.(*memory.Store)
@@ -141,7 +142,7 @@ func (l *lineRace) settled(t *testing.T) {
 
 func TestOfFortyRacingCreationsOnAFailingStoreNoneIsOneTooMany(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		t.Parallel()
 		random := chance(t)
 		s := newScene(t, open(t), "professional") // 10 keys
@@ -183,7 +184,7 @@ func TestOfFortyRacingCreationsOnAFailingStoreNoneIsOneTooMany(t *testing.T) {
 
 func TestAGraceProlongedByASlowClockMakesNoThirdLiveKey(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "trial")
 		keys := inGrace(t, s)
 		slow, extended := hold(s.store), make(chan error, 1)
@@ -205,7 +206,7 @@ func TestAGraceProlongedByASlowClockMakesNoThirdLiveKey(t *testing.T) {
 
 func TestAKeyEndedNowStaysEndedForSlowClocks(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "trial")
 		keys := s.line(t, seconds(0))
 		s.advance(-5 * time.Second)
@@ -220,7 +221,7 @@ func TestAKeyEndedNowStaysEndedForSlowClocks(t *testing.T) {
 
 func TestAroundMidnightASlowClockFindsTheDaysLimitUsedOnTheNewKeyToo(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "enterprise")
 		old := s.creates(t, unlimited(new(int64(1))))
 		s.advance(14*time.Hour - 35*time.Second) // 23:59:55
@@ -248,7 +249,7 @@ func disabled(t *testing.T, s *scene) apikey.Issued {
 
 func TestADisabledKeyPastItsEndIsNotRotatedAndFreesItsPlace(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
 		s := newScene(t, open(t), "trial")
 		k := disabled(t, s)
 		s.advance(2 * time.Hour)

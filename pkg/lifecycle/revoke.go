@@ -10,19 +10,19 @@ import (
 )
 
 // Revoke ends a key for good; a revoked key stays revoked and that is no error. It needs keys:write. It refuses with
-// OwnKey the key that asks. A key under fire is closed first, so that the revocation is never kept waiting by those who
+// OwnKey the key that asks and its successor. A key under fire is closed first, so that the revocation is never kept waiting by those who
 // hammer the key.
 func (s *Service) Revoke(ctx context.Context, id apikey.ID, reason string) error {
 	by := caller.From(ctx)
 	if err := need(by, apikey.KeysWrite); err != nil {
 		return err
 	}
-	if err := notItself(by, id); err != nil {
-		return err
-	}
 	return s.change(ctx, apikey.CloseRevoke, func(ctx context.Context) (Change, error) {
 		r, err := s.peek(ctx, by.OrganizationID, id) // a closing one too: it is to end anyway
 		if err != nil {
+			return Change{}, err
+		}
+		if err := notItself(by, &r); err != nil {
 			return Change{}, err
 		}
 		if r.RevokedAt != nil {

@@ -17,10 +17,17 @@ func need(by caller.Caller, scope string) error {
 	return &apikey.Error{Code: apikey.InsufficientScope, Scope: scope, Message: "This needs the scope " + scope + "."}
 }
 
-// notItself refuses a change that would cut off the key that asks for it.
-func notItself(by caller.Caller, id apikey.ID) error {
-	if by.Kind == caller.Key && by.ID == id.String() {
+// notItself refuses a change that would cut off the key that asks for it, or the successor that is to take its place: a
+// key that is being retired, perhaps because it leaked, has no power over the one that replaces it.
+func notItself(by caller.Caller, r *apikey.Record) error {
+	if by.Kind != caller.Key {
+		return nil
+	}
+	if by.ID == r.ID.String() {
 		return apikey.Errorf(apikey.OwnKey, "A key cannot do this to itself. Use another key of your organization.")
+	}
+	if r.Predecessor != nil && by.ID == r.Predecessor.String() {
+		return apikey.Errorf(apikey.OwnKey, "A rotated key cannot do this to its successor. Use another key of your organization.")
 	}
 	return nil
 }

@@ -29,9 +29,6 @@ func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration
 	if err != nil {
 		return Rotated{}, err
 	}
-	if err := notItself(by, id); err != nil {
-		return Rotated{}, err
-	}
 	var rotated Rotated
 	closeAs := ""
 	if period == 0 {
@@ -73,6 +70,9 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 	if err != nil {
 		return Rotated{}, Change{}, err
 	}
+	if err := notItself(by, &old); err != nil {
+		return Rotated{}, Change{}, err
+	}
 	now := s.now()
 	if err := mayRotate(by, &old, now); err != nil {
 		return Rotated{}, Change{}, err
@@ -86,7 +86,7 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 			"The key's predecessor %s is still in its grace. End that first (rotate/end), or rotate with grace_period_seconds 0.", before.ID)
 	}
 	minted := s.Format.Mint(orEmpty(old.EnvironmentID))
-	next, kept := successor(&old, minted, now)
+	next, kept := successor(&old, minted, now, grace == 0)
 	was := old
 	old.ReplacedByKeyID, old.NextRotationAt, old.Counted = &next.ID, nil, false
 	endGrace(&old, now.Add(grace))
@@ -100,9 +100,6 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 		c.Update[0].Frozen = kept // so that not one request more passes on both keys together than on one
 	}
 	if before != nil {
-		if err := notItself(by, before.ID); err != nil {
-			return Rotated{}, Change{}, err
-		}
 		change := audit.Change{Field: before.ID.String() + ".grace_expires_at", From: moment(before.GraceExpiresAt)}
 		endGrace(before, now)
 		change.To = moment(before.GraceExpiresAt)
@@ -121,7 +118,7 @@ func mayRotate(by caller.Caller, old *apikey.Record, now time.Time) error {
 		return apikey.Errorf(apikey.WrongState, "The key is revoked. Create a new one.")
 	case old.ReplacedByKeyID != nil:
 		return apikey.Errorf(apikey.AlreadyRotated, "The key was rotated already: act on its successor %s.", *old.ReplacedByKeyID)
-	case over(&old.Key, now): // a successor would be dead from the start
+	case old.Over(now): // a successor would be dead from the start
 		return apikey.Errorf(apikey.WrongState, "The key is expired and cannot be rotated.")
 	case status != apikey.Active && status != apikey.Disabled:
 		return apikey.Errorf(apikey.WrongState, "The key is %s and cannot be rotated.", status)
@@ -135,21 +132,15 @@ func (s *Service) inGraceBefore(ctx context.Context, r *apikey.Record, now time.
 		return nil, nil
 	}
 	p, err := s.read(ctx, r.OrganizationID, *r.Predecessor)
-	if err != nil || !inGrace(&p, now) {
+	if err != nil || !p.InGrace(now) {
 		return nil, err
 	}
 	return &p, nil
 }
 
-// inGrace says whether r is in its grace. One that was ended "now" is not, also by a slow clock.
-func inGrace(r *apikey.Record, now time.Time) bool {
-	deadline := r.Deadline()
-	return r.InGrace(now) && (deadline == nil || now.Before(*deadline))
-}
-
-// successor is the record that takes old's place, and the windows whose counts it inherits: today's, and those of the
-// days beside it, where a process with a slow or a fast clock may be counting.
-func successor(old *apikey.Record, minted apikey.Minted, now time.Time) (apikey.Record, []apikey.Window) {
+// successor is the record that takes old's place, and the windows whose counts it inherits: today's, when it takes the
+// place at once also this minute's, and those beside them, where a process with a slow or a fast clock may be counting.
+func successor(old *apikey.Record, minted apikey.Minted, now time.Time, atOnce bool) (apikey.Record, []apikey.Window) {
 	k := old.Key
 	k.ID, k.KeyPrefix, k.Version = minted.ID, minted.Prefix, 0
 	k.Enabled, k.LastUsedAt = true, nil
@@ -158,6 +149,9 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time) (apikey.
 	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: old.Counted, Predecessor: &old.ID,
 		Counts: map[apikey.Window]int64{}}
 	kept := []apikey.Window{apikey.DayWindow(now, 0), apikey.DayWindow(now, -1), apikey.DayWindow(now, 1)}
+	if atOnce {
+		kept = append(kept, apikey.MinuteWindow(now, 0), apikey.MinuteWindow(now, -1), apikey.MinuteWindow(now, 1))
+	}
 	for _, w := range kept {
 		if n := old.Counts[w]; n > 0 {
 			r.Counts[w] = n
@@ -189,7 +183,7 @@ func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error
 	}
 	return s.moveGrace(ctx, by, id, audit.GraceEnded, func(r *apikey.Record, now time.Time) error {
 		endGrace(r, now)
-		return notItself(by, r.ID)
+		return notItself(by, r)
 	})
 }
 
@@ -219,10 +213,14 @@ func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Dura
 func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID, action audit.Action,
 	move func(*apikey.Record, time.Time) error) (apikey.Key, error) {
 	var moved apikey.Key
-	err := s.change(ctx, "", func(ctx context.Context) (Change, error) {
+	closeAs := "" // under fire a grace is ended as a rotation without one is
+	if action == audit.GraceEnded {
+		closeAs = apikey.CloseDisable
+	}
+	err := s.change(ctx, closeAs, func(ctx context.Context) (Change, error) {
 		now := s.now()
 		r, err := s.read(ctx, by.OrganizationID, id)
-		if err == nil && !inGrace(&r, now) {
+		if err == nil && !r.InGrace(now) {
 			r, err = s.graceOf(ctx, &r, now)
 		}
 		if err != nil {

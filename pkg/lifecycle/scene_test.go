@@ -7,16 +7,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/caller"
-	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
-	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/plan"
 	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
@@ -28,47 +25,6 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(storetest.Main(m))
-}
-
-// onBothStores runs a test in memory, and on DynamoDB Local where that can be had.
-func onBothStores(t *testing.T, test func(t *testing.T, open func(*testing.T) storetest.Store)) {
-	t.Helper()
-	for name, open := range map[string]func(*testing.T) storetest.Store{
-		"memory":   func(*testing.T) storetest.Store { return memory.New() },
-		"dynamodb": onDynamoDB,
-	} {
-		t.Run(name, func(t *testing.T) {
-			open(t) // skips here where there is none
-			test(t, open)
-		})
-	}
-}
-
-// tables are what all tests of the process share: every scene has an organization of its own.
-var tables struct {
-	sync.Once
-	store *dynamo.Store
-	err   error
-}
-
-func onDynamoDB(t *testing.T) storetest.Store {
-	t.Helper()
-	endpoint := storetest.DynamoDBLocal(t)
-	tables.Do(func() { tables.store, tables.err = newTables(endpoint) })
-	if tables.err != nil {
-		t.Fatal(tables.err)
-	}
-	return tables.store
-}
-
-func newTables(endpoint string) (*dynamo.Store, error) {
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
-	if err != nil {
-		return nil, err
-	}
-	names := dynamo.Tables{Keys: "keys", Audit: "audit"}
-	_, err = dynamo.CreateTables(context.Background(), client, names)
-	return dynamo.New(client, names), err
 }
 
 // scene is a house on any store, with an organization of its own. What it asks itself, it asks the bare store: faults

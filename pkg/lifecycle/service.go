@@ -56,9 +56,12 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 	defer cancel()
 	var c Change
 	began, closed := time.Now(), map[apikey.ID]int64{}
-	for inDoubt := false; ; {
+	for inDoubt, first := false, true; ; first = false {
 		var err error
-		if !inDoubt {
+		if !inDoubt && !first {
+			err = s.alive(ctx)
+		}
+		if !inDoubt && err == nil {
 			c, err = decide(ctx)
 		}
 		if errors.Is(err, errNothingToDo) {
@@ -83,6 +86,20 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 			return unavailable(err)
 		}
 	}
+}
+
+// alive refuses a caller whose key was ended after it had been let in.
+func (s *Service) alive(ctx context.Context) error {
+	by := caller.From(ctx)
+	id, err := apikey.ParseID(by.ID)
+	if by.Kind != caller.Key || err != nil {
+		return nil
+	}
+	r, err := s.peek(ctx, by.OrganizationID, id)
+	if err == nil && (r.State() != apikey.Active || r.Over(s.now())) {
+		err = apikey.Errorf(apikey.RevokedKey, "The key that asks was ended meanwhile.")
+	}
+	return err
 }
 
 // again says whether a commit failed because of someone else's change, so that deciding anew is right.
@@ -194,17 +211,21 @@ func (s *Service) update(by caller.Caller, now time.Time, action audit.Action, b
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Entry: entry, Update: []Update{{Record: stamp(after, entry)}}}
+	c := Change{Entry: entry, Update: []Update{{Record: stamp(after, entry), Closing: before.Closing != nil}}}
 	if before.Counted && !after.Counted {
 		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
 	}
 	return c, nil
 }
 
-// stamp makes r the next version, as written by the change that entry tells of.
+// stamp makes r the next version, as written by the change that entry tells of. UpdatedAt never goes back, whatever the
+// clock says: what was ended stays ended.
 func stamp(r apikey.Record, e audit.Entry) apikey.Record {
 	r.Version++
-	r.UpdatedAt, r.LastChange, r.Closing = e.At, e.ID, nil
+	r.LastChange, r.Closing = e.ID, nil
+	if e.At.After(r.UpdatedAt) {
+		r.UpdatedAt = e.At
+	}
 	return r
 }
 

@@ -89,10 +89,12 @@ type Change struct {
 }
 
 // Update replaces everything that management knows of a key. It leaves alone what verifies write: counters and last use.
-// The stored key must be at Record.Version-1, and the counters of Frozen must be what Record.Counts says.
+// The stored key must be at Record.Version-1, closing or not as Closing says, and the counters of Frozen must be what the
+// record's Counts say.
 type Update struct {
-	Record apikey.Record
-	Frozen []apikey.Window
+	Record  apikey.Record
+	Closing bool // the key was read as closing
+	Frozen  []apikey.Window
 }
 
 // Count moves an organization's ActiveKeys. A positive Delta needs the organization to be on Plan, and ActiveKeys+Delta

@@ -200,7 +200,7 @@ func (s *Store) check(c lifecycle.Change) error {
 	}
 	for _, u := range c.Update {
 		old := s.keys[u.Record.ID]
-		if old == nil || old.Version != u.Record.Version-1 {
+		if old == nil || old.Version != u.Record.Version-1 || (old.Closing != nil) != u.Closing {
 			return lifecycle.ErrChanged
 		}
 		for _, w := range u.Frozen {

@@ -134,14 +134,15 @@ var debitTests = []test{
 			s.Fatalf("%d were admitted within the limit, want 94 to 100", n)
 		}
 	}},
-	{"clocks 30 seconds apart never reopen a window", func(s *suite) {
-		for _, from := range []time.Time{base, time.Date(2026, 11, 22, 23, 57, 40, 0, time.UTC)} {
+	{"clocks up to two minutes apart never reopen a window", func(s *suite) {
+		midnight := time.Date(2026, 11, 22, 23, 57, 40, 0, time.UTC)
+		for apart, from := range map[time.Duration]time.Time{30 * time.Second: base, 31 * time.Second: midnight, 75 * time.Second: base, 2 * time.Minute: midnight} {
 			r := s.minimal()
 			r.RateLimitPerMinute, r.DailyLimit = new(int64(4)), new(int64(13))
 			s.create(r)
 			admitted := map[apikey.Window]int64{}
 			for at := from; at.Before(from.Add(4 * time.Minute)); at = at.Add(20 * time.Second) {
-				for _, d := range []verify.Debit{debitOf(&r, at.Add(30*time.Second)), debitOf(&r, at), debitOf(&r, at)} {
+				for _, d := range []verify.Debit{debitOf(&r, at.Add(apart)), debitOf(&r, at), debitOf(&r, at)} {
 					if _, ok := s.debit(d); ok {
 						admitted[d.Minute()]++
 						admitted[d.Day()]++
@@ -166,6 +167,15 @@ var debitTests = []test{
 			if counts[w] < 1 {
 				s.Errorf("the counter of %s is gone: %v", w, counts)
 			}
+		}
+	}},
+	{"a counter of a faster clock is never past", func(s *suite) {
+		r := s.minimal()
+		r.RateLimitPerMinute = new(int64(1))
+		s.create(r)
+		s.admits(debitOf(&r, base.Add(10*time.Minute)))
+		if hot := s.admits(debitOf(&r, base)); len(hot.Past) > 0 {
+			s.Fatalf("%v is past", hot.Past)
 		}
 	}},
 	{"what is past can be forgotten, and nothing present is past", func(s *suite) {

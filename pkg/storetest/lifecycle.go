@@ -23,7 +23,9 @@ var keyTests = []test{
 		full.Version, empty.Version = 2, 3
 		s.must(s.Commit(s.Context(), s.updating(full)))
 		s.holds(full)
-		s.must(s.Commit(s.Context(), s.updating(empty)))
+		back := s.updating(empty)
+		back.Update[0].Closing = true // as full is
+		s.must(s.Commit(s.Context(), back))
 		s.holds(empty)
 	}},
 	{"an unknown key is not found", func(s *suite) {
@@ -251,9 +253,21 @@ var closeTests = []test{
 			}
 		}
 	}},
+	{"a change that was decided before the closing, or without it, changes nothing", func(s *suite) {
+		r := s.create(s.minimal())
+		next := r
+		next.Version++
+		c := s.updating(next)
+		c.Update[0].Closing = true
+		s.changesNothing(lifecycle.ErrChanged, c, r)
+		s.must(s.Close(s.Context(), r.ID, 1, closing))
+		r.Closing = &closing
+		s.changesNothing(lifecycle.ErrChanged, s.updating(next), r)
+	}},
 	{"the next change ends the closing, or sets another", func(s *suite) {
 		r := s.create(s.minimal())
 		s.must(s.Close(s.Context(), r.ID, 1, closing))
+		r.Closing = &closing
 		r = s.update(r, func(r *apikey.Record) { r.Closing = &apikey.Closing{Verb: apikey.CloseArchive} })
 		s.holds(r)
 		s.refuses(debitOf(&r, base), apikey.ArchivedKey)

@@ -148,9 +148,12 @@ func (s *suite) create(r apikey.Record) apikey.Record {
 // update commits the next version of a key.
 func (s *suite) update(r apikey.Record, change func(*apikey.Record)) apikey.Record {
 	s.Helper()
+	closing := r.Closing != nil
 	r.Version++
 	change(&r)
-	s.must(s.Commit(s.Context(), s.updating(r)))
+	c := s.updating(r)
+	c.Update[0].Closing = closing
+	s.must(s.Commit(s.Context(), c))
 	return r
 }
 

@@ -40,9 +40,9 @@ func (d Debit) Minute() apikey.Window { return apikey.MinuteWindow(d.At, 0) }
 // Day is the window of d's UTC day.
 func (d Debit) Day() apikey.Window { return apikey.DayWindow(d.At, 0) }
 
-// Past says whether w ended so long before d that no clock within a minute of ours can still be counting in it. The
-// window just before the present one never is: a slower process may count in it, and dropping it would reopen it.
-func (d Debit) Past(w apikey.Window) bool { return !w.Near(d.At) }
+// Past says whether w ended so long before d that its counter may be dropped. No other may: a process with a slower or a
+// faster clock may be counting in it, and dropping it would reopen it.
+func (d Debit) Past(w apikey.Window) bool { return w.Past(d.At) }
 
 // Hot is what one call to a Store tells of a key: all that a decision needs.
 type Hot struct {

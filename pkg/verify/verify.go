@@ -40,6 +40,8 @@ type Verifier struct {
 	Format  apikey.Format // of the service that issues the keys
 	Now     func() time.Time
 	Timeout time.Duration // for the store's answer, retries included; 0: DefaultTimeout
+
+	known memory
 }
 
 // Door tells what a key is presented for.
@@ -100,9 +102,13 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	if d.Cost > MaxCost {
 		return Decision{Code: apikey.Unavailable, KeyPrefix: token.Prefix(), Cause: fmt.Errorf("a cost of %d is above %d", d.Cost, MaxCost)}
 	}
+	if v.known.refuses(&d) {
+		return Decision{Code: apikey.UnknownKey, KeyPrefix: token.Prefix()}
+	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(v.Timeout, DefaultTimeout))
 	defer cancel()
 	hot, admitted, err := v.debit(ctx, d)
+	v.known.learn(&d, &hot, err)
 	decision := decide(&hot, &d, &r, admitted, err)
 	decision.KeyPrefix = token.Prefix()
 	if decision.Allowed() && len(hot.Past) > manyPast {

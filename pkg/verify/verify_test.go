@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 	"net/netip"
 	"strings"
 	"sync"
@@ -234,6 +235,55 @@ func TestACostAboveTheWholeLimitIsNotToldToComeBack(t *testing.T) {
 	if got := d.ask(verify.Request{Cost: 5}); got.RetryAfter != time.Minute || strings.Contains(got.Message(), "never") {
 		t.Errorf("got %s, %s", got.RetryAfter, got.Message())
 	}
+}
+
+func TestStrangersWhoRepeatThemselvesCostNoCall(t *testing.T) {
+	d := newDoor(t, nil)
+	nobodys := newDoor(t, nil).key
+	for range 20 {
+		if got := d.ask(verify.Request{Key: nobodys}); got.Code != apikey.UnknownKey {
+			t.Fatalf("got %s", got.Code)
+		}
+	}
+	if n := d.store.debits.Load(); n != 1 {
+		t.Errorf("an unknown id cost %d calls", n)
+	}
+	d.now = d.now.Add(time.Minute)
+	d.ask(verify.Request{Key: nobodys})
+	if n := d.store.debits.Load(); n != 2 {
+		t.Errorf("a minute later it was asked about %d times", n)
+	}
+	if d.ask(verify.Request{}); d.store.debits.Load() != 3 {
+		t.Error("a good key was not asked about")
+	}
+	// Someone who knows the public prefix makes up the rest. The checksum is no secret.
+	forged := d.forge(t)
+	for range 20 {
+		if got := d.ask(verify.Request{Key: forged}); got.Code != apikey.UnknownKey || got.KeyID != 0 {
+			t.Fatalf("got %s", got.Code)
+		}
+	}
+	if n := d.store.debits.Load(); n != 3 {
+		t.Errorf("a wrong secret for a known id cost %d calls", n-3)
+	}
+	if !d.ask(verify.Request{}).Allowed() {
+		t.Error("the good key no longer passes")
+	}
+}
+
+// forge is a well-formed key with the id of d's and another secret.
+func (d *door) forge(t *testing.T) string {
+	t.Helper()
+	text := d.record.KeyPrefix + "_" + strings.Repeat("0", 30)
+	for sum, i := crc32.ChecksumIEEE([]byte(text)), 0; i < 6; i++ {
+		digits := "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+		text = text[:len(d.record.KeyPrefix)+31] + string(digits[sum%62]) + text[len(d.record.KeyPrefix)+31:]
+		sum /= 62
+	}
+	if _, err := d.Format.Parse(text); err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 func TestACostOfSeveralNeverAdmitsMoreThanTheLimit(t *testing.T) {
