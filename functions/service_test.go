@@ -39,7 +39,7 @@ func deploy(t *testing.T) deployed {
 	}
 	name := rand.Text()
 	tables := dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name}
-	if _, err := dynamo.CreateTables(t.Context(), client, tables); err != nil {
+	if err := dynamo.CreateTables(t.Context(), client, tables); err != nil {
 		t.Fatal(err)
 	}
 	a, err := app.New(dynamo.New(client, tables), app.Settings{Brand: "lk"}, time.Now, slog.New(slog.DiscardHandler))
