@@ -43,6 +43,7 @@ func TestLatchkeydRefusesToStartWrongAndSaysWhatToDo(t *testing.T) {
 		"a port alone":                 {nil, "-listen 8081", "with host and port"},
 		"no such database":             {nil, "-dev -dynamodb http://127.0.0.1:1", "is DynamoDB Local running"},
 		"a wrong brand":                {[]string{"LATCHKEY_BRAND=Not A Brand"}, "-listen 127.0.0.1:0", "a brand has"},
+		"a wrong origin":               {[]string{"LATCHKEY_ALLOWED_ORIGINS=example.com"}, "-listen 127.0.0.1:0", "https://example.com"},
 		"a wrong number":               {[]string{"LATCHKEY_TRUSTED_HOPS=many"}, "-listen 127.0.0.1:0", "LATCHKEY_TRUSTED_HOPS"},
 		"too long a grace":             {[]string{"LATCHKEY_GRACE_SECONDS=604801"}, "-listen 127.0.0.1:0", "604800"},
 		"a ready file nowhere":         {nil, "-listen 127.0.0.1:0 -ready-file /nowhere/ready.json", "ready file"},

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -25,19 +26,20 @@ type Store interface {
 
 // Settings are what a deployment chooses. The zero value of each is its default.
 type Settings struct {
-	Brand         string        // of new keys; default "lk"
-	RetiredBrands []string      // of older keys that still work
-	Grace         time.Duration // of a rotation that does not say; default 24 h
-	TrustedHops   int           // proxies of one's own in front, each adding to X-Forwarded-For
-	KeysTable     string        // default "latchkey-keys"
-	AuditTable    string        // default "latchkey-audit"
-	Scopes        []string      // that a key needs at a protected API which does not say
-	PolicyAnswers bool          // of the authorizer, to HTTP APIs which do not say
-	LogLevel      slog.Level    // from which on lines are written; default INFO
+	Brand          string        // of new keys; default "lk"
+	RetiredBrands  []string      // of older keys that still work
+	Grace          time.Duration // of a rotation that does not say; default 24 h
+	TrustedHops    int           // proxies of one's own in front, each adding to X-Forwarded-For
+	AllowedOrigins []string      // whose pages may call from a browser; default none
+	KeysTable      string        // default "latchkey-keys"
+	AuditTable     string        // default "latchkey-audit"
+	Scopes         []string      // that a key needs at a protected API which does not say
+	PolicyAnswers  bool          // of the authorizer, to HTTP APIs which do not say
+	LogLevel       slog.Level    // from which on lines are written; default INFO
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
 // LATCHKEY_SCOPES (comma separated) and LATCHKEY_ANSWER ("simple" or "policy"). What is ill-formed is an error that names it.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{
@@ -45,9 +47,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		KeysTable:  cmp.Or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
 		AuditTable: cmp.Or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
 	}
-	for brand := range strings.SplitSeq(getenv("LATCHKEY_RETIRED_BRANDS"), ",") {
-		if brand = strings.TrimSpace(brand); brand != "" {
-			s.RetiredBrands = append(s.RetiredBrands, brand)
+	s.RetiredBrands = list(getenv("LATCHKEY_RETIRED_BRANDS"))
+	s.AllowedOrigins = list(getenv("LATCHKEY_ALLOWED_ORIGINS"))
+	for _, origin := range s.AllowedOrigins {
+		if u, err := url.Parse(origin); err != nil || u.Scheme+"://"+u.Host != origin || u.Host == "" {
+			return s, fmt.Errorf("LATCHKEY_ALLOWED_ORIGINS has %q: an origin is written https://example.com", origin)
 		}
 	}
 	grace, err := wholeNumber(getenv, "LATCHKEY_GRACE_SECONDS", int(lifecycle.DefaultGrace.Seconds()), 1, int(lifecycle.MaxGrace.Seconds()))
@@ -77,6 +81,16 @@ func (s *Settings) readAuthorizer(getenv func(string) string) (err error) {
 		return fmt.Errorf("LATCHKEY_ANSWER is %q: it must be simple or policy", answer)
 	}
 	return nil
+}
+
+// list splits at commas.
+func list(text string) (items []string) {
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
 }
 
 func wholeNumber(getenv func(string) string, name string, otherwise, least, most int) (int, error) {
@@ -109,6 +123,6 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 	}
 	keys := &lifecycle.Service{Store: store, Plans: plan.Default(), Format: format, Now: now, Grace: s.Grace}
 	verifier := &verify.Verifier{Store: store, Format: format, Now: now}
-	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops}
+	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops, AllowedOrigins: s.AllowedOrigins}
 	return &App{keys, verifier, api, store, s, log}, nil
 }

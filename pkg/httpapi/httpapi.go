@@ -30,6 +30,9 @@ type API struct {
 	Now         func() time.Time
 	TrustedHops int // proxies of one's own that append to X-Forwarded-For; 0: the client is the connection's peer
 
+	// AllowedOrigins are those whose pages may call from a browser (CORS), as browsers write them: https://example.com.
+	AllowedOrigins []string
+
 	// Admit decides about the key of a request. nil asks the Verifier; behind an authorizer that has asked it already, the
 	// answer comes with the request.
 	Admit func(*http.Request, verify.Request) verify.Decision
