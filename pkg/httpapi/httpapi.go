@@ -110,9 +110,11 @@ func (a *API) observe(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(ctx, responseKey{}, res))
 		defer a.logRequest(res, r)
 		defer a.rescue(res, r)
-		if clean(r.URL.Path) {
+		switch {
+		case a.cors(res, r):
+		case clean(r.URL.Path):
 			next.ServeHTTP(res, r)
-		} else {
+		default:
 			a.fail(res, r, unknownRoute(res, r))
 		}
 	})
