@@ -16,13 +16,16 @@ import (
 type deployed struct {
 	code   string   // its folder
 	routes []string // method and path
+
+	preflights []string // paths whose OPTIONS comes to it without an authorizer
 }
 
 var (
-	resource = regexp.MustCompile(`^  (\w+):$`)
-	codeURI  = regexp.MustCompile(`^      CodeUri: (\S+)$`)
-	telling  = regexp.MustCompile(`\b(Path|CodeUri):`)
-	event    = regexp.MustCompile(`^        \w+: \{Type: (?:Api|HttpApi), Properties: \{(?:RestApiId: !Ref Management|ApiId: !Ref Doors), Path: '?([^ ']+)'?, Method: ([A-Z]+)\}\}$`)
+	resource  = regexp.MustCompile(`^  (\w+):$`)
+	codeURI   = regexp.MustCompile(`^      CodeUri: (\S+)$`)
+	telling   = regexp.MustCompile(`\b(Path|CodeUri):`)
+	event     = regexp.MustCompile(`^        \w+: \{Type: (?:Api|HttpApi), Properties: \{(?:RestApiId: !Ref Management|ApiId: !Ref Doors), Path: '?([^ ']+)'?, Method: ([A-Z]+)\}\}$`)
+	preflight = regexp.MustCompile(`^        \w+: \{Type: (?:Api, Properties: \{RestApiId: !Ref Management, Path: '?([^ ']+)'?, Method: OPTIONS, Auth: \{Authorizer: NONE\}|HttpApi, Properties: \{ApiId: !Ref Doors, Path: '?([^ ']+)'?, Method: OPTIONS)\}\}$`)
 )
 
 // template reads the functions of template.yaml, whose events are written in one line each.
@@ -42,6 +45,8 @@ func template(t *testing.T) map[string]*deployed {
 			functions[current] = &deployed{}
 		} else if m := codeURI.FindStringSubmatch(line); m != nil {
 			functions[current].code = m[1]
+		} else if m := preflight.FindStringSubmatch(line); m != nil {
+			functions[current].preflights = append(functions[current].preflights, m[1]+m[2])
 		} else if m := event.FindStringSubmatch(line); m != nil {
 			functions[current].routes = append(functions[current].routes, m[2]+" "+m[1])
 		} else if telling.MatchString(line) {
@@ -66,6 +71,30 @@ func TestTheTemplateHasTheRoutesAndTheirOwners(t *testing.T) {
 	slices.Sort(written)
 	if !slices.Equal(table, written) {
 		t.Errorf("the route table is\n%s\nand the template has\n%s", strings.Join(table, "\n"), strings.Join(written, "\n"))
+	}
+}
+
+// A browser asks by OPTIONS what a page may do at a path. One of the path's own functions answers, as only they know the
+// path. What takes any method takes that too.
+func TestEveryPathHasOnePreflight(t *testing.T) {
+	owners, there := map[string][]string{}, map[string]int{}
+	for _, r := range new(httpapi.API).Routes() {
+		if r.Method != httpapi.Any {
+			owners[r.Pattern] = append(owners[r.Pattern], r.Function)
+		}
+	}
+	for name, f := range template(t) {
+		for _, path := range f.preflights {
+			there[path]++
+			if !slices.Contains(owners[path], strings.ToLower(name)) {
+				t.Errorf("%s has the preflight of %s, which is no path of its own", name, path)
+			}
+		}
+	}
+	for path := range owners {
+		if there[path] != 1 {
+			t.Errorf("%s has %d preflights", path, there[path])
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ import uuid
 
 import flask
 import samcli
+from samcli.lib.providers.api_collector import ApiCollector
 from samcli.lib.providers.api_provider import ApiProvider
 from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
@@ -35,6 +36,15 @@ EMULATOR = os.path.join(os.path.dirname(samcli.__file__), "local", "rapid",
 START_PATIENCE = 10
 
 logging.getLogger("samcli.lib.providers.api_collector").setLevel(logging.ERROR)  # it warns that it is not AWS
+
+
+def apart(routes, together=ApiCollector.dedupe_function_routes):
+    """The SAM CLI makes one route of all methods that a function has at a path, with the authorizer of any one of them. Here
+    those without an authorizer, the preflights, stay apart from the others."""
+    return together([r for r in routes if r.authorizer_name]) + together([r for r in routes if not r.authorizer_name])
+
+
+ApiCollector.dedupe_function_routes = staticmethod(apart)
 
 
 class Refused(Exception):
@@ -126,8 +136,8 @@ def serve(template, api, functions, port):
     properties = template["Resources"][api]["Properties"]
     gateway = Gateway(provider.api, functions, properties.get("GatewayResponses", {}), port)
     for route in provider.api.routes:
-        if properties.get("Auth") and not (isinstance(route.authorizer_object, LambdaAuthorizer)
-                                           and route.authorizer_object.lambda_name in functions.by_name):
+        if properties.get("Auth") and route.methods != ["OPTIONS"] and not (isinstance(route.authorizer_object, LambdaAuthorizer)
+                and route.authorizer_object.lambda_name in functions.by_name):
             raise Refused(f"{api}: the SAM CLI does not see the authorizer of {route.path}, which would be open to everyone")
     gateway.create()
     return gateway._app

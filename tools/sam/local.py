@@ -1,6 +1,6 @@
 """Runs the deployed shape of the service on this machine until it is told to stop; tools/sam/local calls it.
 
-    local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD
+    local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD    ORIGINS in the environment is the parameter AllowedOrigins
 
 It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, and then serves
 both APIs of the template at one address of this machine. Each function may do with the tables what its policies say. What
@@ -125,6 +125,7 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         signal.signal(ending, told)
     with open(template_path, encoding="utf-8") as file:
         template = yaml_parse(file.read())
+    template["Parameters"]["AllowedOrigins"]["Default"] = os.environ.get("ORIGINS", "")
     started, functions = [], None
     log = open(os.path.join(os.path.dirname(build), "log"), "w", encoding="utf-8")  # open until the process ends
     try:

@@ -28,8 +28,11 @@ PERMISSIONS = {
     "Authorizer": WARM | {("UpdateItem", KEYS, "K#*")},
 }
 
-# Routes without an authorizer: their function asks about the key itself.
-OPEN = {"post /v1/api-keys/verify", "get /v1/api-keys/me", "any /v1/authorize"}
+# Routes without an authorizer: the function asks about the key itself. And a preflight has no key, as browsers send none.
+DOORS = {"Doors post /v1/api-keys/verify", "Doors get /v1/api-keys/me", "Doors any /v1/authorize"}
+PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/me"} | {
+    "Management options /v1/api-keys" + rest for rest in ("", "/{id}", "/{id}/rotate", "/{id}/rotate/end", "/{id}/rotate/extend")}
+OPEN = DOORS | PREFLIGHTS
 
 BASIC = re.compile(r"arn:[a-z-]+:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole")  # writes logs
 
@@ -107,7 +110,7 @@ def authorizers(resources):
     for api, method, path, _, authorizer in routes(resources):
         scheme = resources[api]["Properties"]["Body"].get("components", {}).get("securitySchemes", {}).get(authorizer)
         if not scheme:
-            opened.add(f"{method} {path}")
+            opened.add(f"{api} {method} {path}")
             continue
         asked = scheme["x-amazon-apigateway-authorizer"]
         if asked["authorizerResultTtlInSeconds"] != 0:

@@ -82,6 +82,15 @@ class Management(unittest.TestCase):
         client("Management", functions).get("/v1/api-keys", headers=KEY)
         self.assertEqual(functions.asked["Authorizer"]["stageVariables"], {"latchkey_door": "management"})
 
+    def test_a_preflight_reaches_its_function_without_a_key_and_nothing_else_does(self):
+        for path, function in (("", "Create"), ("/1", "Get"), ("/1/rotate", "Rotate"), ("/1/rotate/end", "Rotate"),
+                               ("/1/rotate/extend", "Rotate")):
+            functions = Functions(**{function: {"statusCode": 204, "headers": {"Vary": "Origin"}, "body": ""}})
+            answer = client("Management", functions).options("/v1/api-keys" + path)
+            self.assertEqual((answer.status_code, answer.headers["Vary"], list(functions.asked)), (204, "Origin", [function]))
+            self.assertEqual(functions.asked[function]["httpMethod"], "OPTIONS")
+            self.answer(401, "unknown", "GET" if path == "/1" else "POST", "/v1/api-keys" + path, headers={})
+
     def test_an_authorizer_that_the_sam_cli_would_skip_is_refused(self):
         broken = copy.deepcopy(TEMPLATE)
         authorizers = broken["Resources"]["Management"]["Properties"]["Auth"]["Authorizers"]
@@ -97,6 +106,13 @@ class Doors(unittest.TestCase):
         self.assertEqual((answer.status_code, answer.headers["WWW-Authenticate"]), (401, "Bearer"))
         event = functions.asked["Verify"]
         self.assertEqual((event["version"], event["headers"]["x-odd"], event["stageVariables"]), ("2.0", "1", None))
+
+    def test_a_preflight_reaches_the_function(self):
+        for path in ("verify", "me"):
+            functions = Functions(Verify={"statusCode": 204, "headers": {"Vary": "Origin"}, "body": ""})
+            answer = client("Doors", functions).options("/v1/api-keys/" + path)
+            self.assertEqual((answer.status_code, answer.headers["Vary"]), (204, "Origin"))
+            self.assertEqual(functions.asked["Verify"]["requestContext"]["http"]["method"], "OPTIONS")
 
 
 if __name__ == "__main__":
