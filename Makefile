@@ -57,7 +57,7 @@ vuln: ## look for known vulnerabilities; it asks the Go vulnerability database
 sam-check: ## lint template.yaml and the examples, and hold them to the rules of tools/sam
 	@tools/sam/check
 
-sam-local: ## run the deployed shape on this machine until Ctrl-C: SAM's routes and authorizer, DynamoDB Local (READY=path, PORT=3000)
+sam-local: ## run the deployed shape on this machine until Ctrl-C: SAM's routes and authorizer, DynamoDB Local (READY=path, PORT=3000, ORIGINS=)
 	@tools/sam/local "$(or $(READY),.sam-local/ready.json)" $(or $(PORT),3000)
 
 sam-walk: ## walk through the service that make sam-local serves, by a test
