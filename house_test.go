@@ -58,7 +58,7 @@ var house = map[string]struct{ rooms, outside string }{
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
 
-	// The AWS door: nothing else may import Lambda or the adapter.
+	// The AWS door: nothing else of the product may import Lambda or the adapter.
 	"pkg/gateway": {"apikey verify", lambda + " " + adapter},
 
 	// The wiring. Only it knows every room.
@@ -77,6 +77,11 @@ var house = map[string]struct{ rooms, outside string }{
 	"functions/revoke":     {"app gateway", ""},
 	"functions/rotate":     {"app gateway", ""},
 	"functions/verify":     {"app gateway", ""},
+
+	// What the authorizer's Lambda costs, beside bootstraps that do less.
+	"bench/lambda": {"apikey app caller dynamo lifecycle verify", aws},
+	"bench/bare":   {"dynamo", aws + " " + lambda},
+	"bench/hello":  {"", lambda},
 
 	// The test kits: the suite that every store passes, and a running service.
 	"pkg/storetest": {"apikey lifecycle verify audit", ""},
