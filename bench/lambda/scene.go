@@ -35,7 +35,7 @@ const barePK = "K#00000000"
 
 const rehearsals = 300
 
-var errNoDynamoDB = errors.New("DynamoDB Local cannot be had here")
+var errNoDynamoDB = errors.New("DynamoDB Local needs Java 17 and Maven")
 
 var tables = dynamo.Tables{Keys: "latchkey-keys", Audit: "latchkey-audit"}
 
@@ -84,8 +84,12 @@ func (s *scene) startDatabase(ctx context.Context) (endpoint string, err error) 
 	fetch := exec.CommandContext(ctx, "tools/dynamodb-local/fetch")
 	fetch.Stderr = os.Stderr
 	out, err := fetch.Output()
-	if err != nil {
-		return "", fmt.Errorf("%w: tools/dynamodb-local/fetch: %w", errNoDynamoDB, err)
+	var ended *exec.ExitError
+	switch {
+	case errors.As(err, &ended) && ended.ExitCode() == 3: // Java or Maven is missing
+		return "", errNoDynamoDB
+	case err != nil:
+		return "", fmt.Errorf("tools/dynamodb-local/fetch: %w", err)
 	}
 	folder := strings.TrimSpace(string(out))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
