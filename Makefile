@@ -41,8 +41,9 @@ check-fuzz:
 fmt: ## format the code
 	gofmt -w .
 
-bench: ## run the benchmarks
+bench: ## run the benchmarks, and the authorizer's Lambda against a bare one where DynamoDB Local is there (about a minute)
 	go test -run '^$$' -bench . -benchmem $(PKGS)
+	go run ./bench/lambda
 
 dynamodb-local: ## fetch DynamoDB Local for the tests, once, and verify it
 	@tools/dynamodb-local/fetch

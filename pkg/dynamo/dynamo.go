@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -41,15 +43,25 @@ type Store struct {
 // New makes a Store on tables that exist, see [CreateTables].
 func New(client *dynamodb.Client, t Tables) *Store { return &Store{client, t} }
 
-// Warm opens the connection that the first call would else wait for, by one GetItem of a key that no one has. It is
-// ErrNoTable when the table of keys does not exist; every other error may be gone by the next call.
+// Warm opens the connection that the first call would else wait for. It asks for no table, which would take about as long
+// as the first call itself: DynamoDB answers a bare GET too, with its health.
 func (s *Store) Warm(ctx context.Context) error {
-	_, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: primaryKey("K#", skHot)})
-	var missing *types.ResourceNotFoundException
-	if errors.As(err, &missing) {
-		return fmt.Errorf("%w: %s", ErrNoTable, s.tables.Keys)
+	const doing = "opening the connection"
+	o := s.client.Options()
+	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, dynamodb.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
+	if err != nil {
+		return failure(doing, err)
 	}
-	return failure("opening the connection", err)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint.URI.String(), nil)
+	if err != nil {
+		return failure(doing, err)
+	}
+	answer, err := o.HTTPClient.Do(r)
+	if err != nil {
+		return failure(doing, err)
+	}
+	_, err = io.Copy(io.Discard, answer.Body) // else the connection is not kept
+	return failure(doing, errors.Join(err, answer.Body.Close()))
 }
 
 // ErrNoTable reports a table that does not exist.
