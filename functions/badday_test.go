@@ -34,7 +34,6 @@ func TestAWrongEnvironmentIsOneClearLine(t *testing.T) {
 		"LATCHKEY_SCOPES=orders;read":               "LATCHKEY_SCOPES",
 		"LATCHKEY_ANSWER=both":                      "LATCHKEY_ANSWER",
 		"LATCHKEY_DYNAMODB_ENDPOINT=localhost:8000": "localhost:8000",
-		"LATCHKEY_KEYS_TABLE=no-such-table":         "no-such-table",
 		"AWS_REGION=":                               "AWS_REGION",
 		"AWS_SECRET_ACCESS_KEY=":                    "AWS_SECRET_ACCESS_KEY",
 	} {

@@ -36,6 +36,9 @@ func (b *bootstrap) Run() error {
 	if err != nil {
 		return err
 	}
+	if err := a.Ready(ctx); err != nil {
+		return err
+	}
 	issued, added, err := a.Bootstrap(ctx, app.First{Organization: b.Organization, Plan: b.Plan, AllowedScopes: b.AllowedScopes,
 		NewKey: b.NewKey, By: "latchkey bootstrap"})
 	if err != nil {

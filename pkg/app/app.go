@@ -4,6 +4,8 @@ package app
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -50,7 +52,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	s.RetiredBrands = list(getenv("LATCHKEY_RETIRED_BRANDS"))
 	s.AllowedOrigins = list(getenv("LATCHKEY_ALLOWED_ORIGINS"))
 	for _, origin := range s.AllowedOrigins {
-		if u, err := url.Parse(origin); err != nil || u.Scheme+"://"+u.Host != origin || u.Host == "" {
+		if u, err := url.Parse(origin); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+strings.ToLower(u.Host) != origin {
 			return s, fmt.Errorf("LATCHKEY_ALLOWED_ORIGINS has %q: an origin is written https://example.com", origin)
 		}
 	}
@@ -113,6 +115,15 @@ type App struct {
 	Store    Store
 	Settings Settings
 	Log      *slog.Logger
+}
+
+// Ready says whether the store answers, by asking it for something that it need not have.
+func (a *App) Ready(ctx context.Context) error {
+	_, err := a.Store.Organization(ctx, "latchkey")
+	if err == nil || errors.Is(err, lifecycle.ErrNotFound) {
+		return nil
+	}
+	return fmt.Errorf("is there a table %s, and may it be read? %w", a.Settings.KeysTable, err)
 }
 
 // New wires the rooms to a store.

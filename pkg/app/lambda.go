@@ -2,13 +2,10 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
-
-	"github.com/latchkey/latchkey/pkg/dynamo"
 )
 
 // warmPatience bounds how long a start waits for DynamoDB. Whoever comes first waits for the rest.
@@ -32,9 +29,7 @@ func Lambda(getenv func(string) string, stderr io.Writer) (*App, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), warmPatience)
 	defer cancel()
-	if err := store.Warm(ctx); errors.Is(err, dynamo.ErrNoTable) {
-		return nil, err
-	} else if err != nil {
+	if err := store.Warm(ctx); err != nil {
 		a.Log.Warn("DynamoDB does not answer yet", "error", err)
 	}
 	return a, nil

@@ -21,7 +21,6 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/httpapi"
-	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -114,12 +113,11 @@ func (d *daemon) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
-	if err := answers(ctx, store); err != nil {
-		return fmt.Errorf("is there a table %s, and may it be read? %w", d.settings.KeysTable, err)
-	}
 	now := func() time.Time { return time.Now().Add(d.options.clockOffset) }
-	d.app, err = New(store, d.settings, now, d.log)
-	return err
+	if d.app, err = New(store, d.settings, now, d.log); err != nil {
+		return err
+	}
+	return d.app.Ready(ctx)
 }
 
 func (d *daemon) store(ctx context.Context) (Store, error) {
@@ -227,18 +225,9 @@ func (d *daemon) answered(ctx context.Context) error {
 	d.ready.Lock()
 	defer d.ready.Unlock()
 	if time.Since(d.ready.at) > time.Second {
-		d.ready.err, d.ready.at = answers(ctx, d.app.Store), time.Now()
+		d.ready.err, d.ready.at = d.app.Ready(ctx), time.Now()
 	}
 	return d.ready.err
-}
-
-// answers asks the store for something that it need not have.
-func answers(ctx context.Context, store Store) error {
-	_, err := store.Organization(ctx, "latchkeyd")
-	if errors.Is(err, lifecycle.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // ready is what the ready file holds. What does not exist is absent.

@@ -64,9 +64,6 @@ func (s *Store) Warm(ctx context.Context) error {
 	return failure(doing, errors.Join(err, answer.Body.Close()))
 }
 
-// ErrNoTable reports a table that does not exist.
-var ErrNoTable = errors.New("there is no such table in DynamoDB")
-
 // step is one write of a transaction, and what it means when its condition does not hold.
 type step struct {
 	write   types.TransactWriteItem

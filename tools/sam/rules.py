@@ -12,8 +12,7 @@ BY_ORGANIZATION, BY_PROJECT = "Keys/index/by-organization", "Keys/index/by-proje
 # A change of a key: its two items, its organization's count, and the audit entry. Whoever reads a key may have to make
 # one, since it finishes what a crash has left closing.
 CHANGE = {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")}
-WARM = {("GetItem", KEYS, "K#*")}  # a start opens its connection with one
-READ = WARM | {("Query", KEYS, "K#*")}
+READ = {("Query", KEYS, "K#*")}
 LIST = READ | {("BatchGetItem", KEYS, "K#*"), ("Query", BY_ORGANIZATION, "")}
 
 # What each function may do: action, resource, and the partitions that it is bound to. Nothing else, and nobody may
@@ -25,7 +24,7 @@ PERMISSIONS = {
     "Revoke": CHANGE | READ,
     "Rotate": CHANGE | READ,
     "Verify": READ | {("UpdateItem", KEYS, "K#*")},
-    "Authorizer": WARM | {("UpdateItem", KEYS, "K#*")},
+    "Authorizer": {("UpdateItem", KEYS, "K#*")},
 }
 
 # Routes without an authorizer: the function asks about the key itself. And a preflight has no key, as browsers send none.
