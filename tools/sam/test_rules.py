@@ -31,7 +31,7 @@ BROKEN = {
     "an action too many": (lambda r: statements(r, "Verify")[0]["Action"].append("dynamodb:PutItem"), "Verify may ('PutItem'"),
     "an audit entry deleted": (lambda r: statements(r, "Get")[2]["Action"].append("dynamodb:DeleteItem"), "'DeleteItem', 'Audit'"),
     "an action too few": (lambda r: statements(r, "Create")[0]["Action"].remove("dynamodb:Query"), "Create may not ('Query'"),
-    "any partition": (lambda r: statements(r, "Authorizer")[0].pop("Condition"), "Authorizer may ('GetItem', 'Keys', '')"),
+    "any partition": (lambda r: statements(r, "Authorizer")[0].pop("Condition"), "Authorizer may ('UpdateItem', 'Keys', '')"),
     "another partition": (lambda r: statements(r, "Authorizer")[0].update(
         Condition={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}}), "'Keys', '*')"),
     "another condition": (lambda r: statements(r, "Authorizer")[0].update(Condition={"Bool": {"x": "y"}}), "Bool"),
