@@ -51,18 +51,21 @@ func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, er
 	if !ok {
 		return verify.Hot{}, false, verify.ErrNoKey
 	}
+	minute, day := d.Minute(), d.Day()
 	hot, err := hotOf(r, &d)
+	hot.MinuteCount, hot.DayCount = r.Counts[minute], r.Counts[day]
 	if err != nil || verify.Refusal(&hot, &d) != apikey.Valid {
 		return hot, false, err
 	}
 	hot.MinuteCount += d.Cost
 	hot.DayCount += d.Cost
-	r.Counts[d.Minute()], r.Counts[d.Day()] = hot.MinuteCount, hot.DayCount
+	r.Counts[minute], r.Counts[day] = hot.MinuteCount, hot.DayCount
 	used := d.At.Truncate(time.Millisecond)
 	r.LastUsedAt = &used
 	return hot, true, nil
 }
 
+// hotOf is what a verify is told of r, but for the counts.
 func hotOf(r *apikey.Record, d *verify.Debit) (verify.Hot, error) {
 	hot := verify.Hot{
 		Identity: verify.Identity{
@@ -73,8 +76,6 @@ func hotOf(r *apikey.Record, d *verify.Debit) (verify.Hot, error) {
 		State:       r.State(),
 		MinuteLimit: r.RateLimitPerMinute,
 		DayLimit:    r.DailyLimit,
-		MinuteCount: r.Counts[d.Minute()],
-		DayCount:    r.Counts[d.Day()],
 	}
 	if end := r.Deadline(); end != nil {
 		hot.End = *end

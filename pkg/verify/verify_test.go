@@ -402,13 +402,18 @@ func TestOfTwoHundredAtOnceExactlyTheLimitIsAdmitted(t *testing.T) {
 	}
 }
 
-func BenchmarkDecision(b *testing.B) {
-	d := newDoor(b, func(r *apikey.Record) {
+// populated is a door to a key with scopes, networks and both limits, and a request that passes it.
+func populated(t testing.TB) (*door, verify.Request) {
+	d := newDoor(t, func(r *apikey.Record) {
 		limit(1e9, 1e9)(r)
 		r.Scopes, r.AllowedCIDRs = []string{"orders:read", "orders:write"}, []string{"192.0.2.0/24"}
 	})
 	d.Store = d.memory
-	ask := verify.Request{Key: d.key, Scopes: []string{"orders:read"}, Address: netip.MustParseAddr("192.0.2.1")}
+	return d, verify.Request{Key: d.key, Scopes: []string{"orders:read"}, Address: netip.MustParseAddr("192.0.2.1")}
+}
+
+func BenchmarkDecision(b *testing.B) {
+	d, ask := populated(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if d := d.Verify(context.Background(), ask); !d.Allowed() {
@@ -418,12 +423,7 @@ func BenchmarkDecision(b *testing.B) {
 }
 
 func TestADecisionAllocatesLittle(t *testing.T) {
-	d := newDoor(t, func(r *apikey.Record) {
-		limit(1e9, 1e9)(r)
-		r.Scopes = []string{"orders:read"}
-	})
-	d.Store = d.memory
-	ask := verify.Request{Key: d.key, Scopes: []string{"orders:read"}}
+	d, ask := populated(t)
 	if n := testing.AllocsPerRun(1000, func() { d.Verify(context.Background(), ask) }); n > 15 {
 		t.Errorf("%v allocations", n)
 	}
