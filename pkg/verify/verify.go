@@ -18,7 +18,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -218,33 +217,27 @@ func untilNext(now time.Time, window time.Duration) time.Duration {
 
 // Message says in a sentence, safe to show, why the Decision is what it is and what to do.
 func (d Decision) Message() string {
-	switch d.Code {
-	case apikey.Valid:
-		return "The key is valid."
-	case apikey.MissingKey:
-		return "Send an API key in the header Authorization: Bearer lk_live_…"
-	case apikey.MalformedKey:
-		return "This is not a key of this service. Check that it was copied whole."
-	case apikey.UnknownKey:
-		return "No such key."
-	case apikey.InsufficientScope:
+	limit := d.Code.Policy() // "" for every code that reports no limit
+	switch {
+	case limit != "" && d.RetryAfter == 0:
+		return "The request costs more than the key's whole limit: it can never pass."
+	case limit != "":
+		return "The key has too little left of its limit for this " + limit + "."
+	case d.Code == apikey.InsufficientScope:
 		return "The key lacks the scope " + d.NeededScope + "."
-	case apikey.ManagementKeyOnly:
-		return "A key with management scopes alone opens no protected API. Use a service key."
-	case apikey.AddressNotAllowed:
-		return "The key may not be used from this address."
-	case apikey.RateLimited, apikey.DailyLimitExceeded:
-		if d.RetryAfter == 0 {
-			return "The request costs more than the key's whole limit: it can never pass."
-		}
 	}
-	switch d.Code {
-	case apikey.RateLimited:
-		return "The key has too little left of its limit for this minute."
-	case apikey.DailyLimitExceeded:
-		return "The key has too little left of its limit for this day."
-	case apikey.Unavailable:
-		return "The key could not be checked. Try again."
+	if text, ok := messages[d.Code]; ok {
+		return text
 	}
-	return "The key is " + strings.ToLower(string(d.Code)) + "."
+	return "The key is " + string(d.Code) + "." // revoked, archived, disabled, expired
+}
+
+var messages = map[apikey.Code]string{
+	apikey.Valid:             "The key is valid.",
+	apikey.MissingKey:        "Send an API key in the header Authorization: Bearer lk_live_…",
+	apikey.MalformedKey:      "This is not a key of this service. Check that it was copied whole.",
+	apikey.UnknownKey:        "No such key.",
+	apikey.ManagementKeyOnly: "A key with management scopes alone opens no protected API. Use a service key.",
+	apikey.AddressNotAllowed: "The key may not be used from this address.",
+	apikey.Unavailable:       "The key could not be checked. Try again.",
 }
