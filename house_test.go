@@ -67,7 +67,7 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The operators' command, and what a deployed stack says of itself.
 	"pkg/stack":    {"", cloud},
-	"cmd/latchkey": {"app stack", kong},
+	"cmd/latchkey": {"apikey app stack", kong},
 
 	// One Lambda for each endpoint.
 	"functions/authorizer": {"app gateway", ""},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/app"
 	"github.com/latchkey/latchkey/pkg/stack"
 )
@@ -41,6 +42,9 @@ func (b *bootstrap) Run() error {
 	}
 	issued, added, err := a.Bootstrap(ctx, app.First{Organization: b.Organization, Plan: b.Plan, AllowedScopes: b.AllowedScopes,
 		NewKey: b.NewKey, By: "latchkey bootstrap"})
+	if e := (*apikey.Error)(nil); errors.As(err, &e) && e.Cause != nil {
+		return fmt.Errorf("%w (%w)", err, e.Cause) // whoever runs the service may know
+	}
 	if err != nil {
 		return err
 	}
@@ -65,9 +69,13 @@ func (b *bootstrap) environment(ctx context.Context) (func(string) string, error
 		found, err := stack.Environment(ctx, b.Stack)
 		return func(name string) string { return found[name] }, err
 	case b.Dynamodb != "":
-		given := map[string]string{"LATCHKEY_DYNAMODB_ENDPOINT": b.Dynamodb,
-			"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"} // DynamoDB Local takes any
-		return func(name string) string { return cmp.Or(os.Getenv(name), given[name]) }, nil
+		given := map[string]string{"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"} // DynamoDB Local takes any
+		return func(name string) string {
+			if name == "LATCHKEY_DYNAMODB_ENDPOINT" {
+				return b.Dynamodb
+			}
+			return cmp.Or(os.Getenv(name), given[name])
+		}, nil
 	}
 	return nil, errors.New("say where: --stack NAME, or --dynamodb URL")
 }

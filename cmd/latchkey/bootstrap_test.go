@@ -67,6 +67,11 @@ func TestBootstrapMakesTheFirstKeyOnceAndItWorks(t *testing.T) {
 		t.Errorf("a new key: exit %d, %s", code, said)
 	}
 
+	if small, said, code := typed(t, append(tables, "LATCHKEY_DYNAMODB_ENDPOINT=http://127.0.0.1:1"), "bootstrap", "--dynamodb", endpoint,
+		"--organization", "small", "--plan", "free"); code != 0 || small == "" {
+		t.Errorf("on a small plan, and with another address in the environment: exit %d, %s", code, said)
+	}
+
 	d := keytest.StartIn(t, append(tables, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x"), "-dynamodb", endpoint)
 	for _, admin := range []string{key, other} {
 		a := d.Call("POST", "/v1/api-keys", admin, map[string]any{"project_id": "shop", "name": "first", "scopes": []string{"orders:read"}})

@@ -74,6 +74,9 @@ func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (a
 	if err := mayServe(o, k.Scopes); err != nil {
 		return r, minted.Plaintext, err
 	}
+	if !n.takesPlace() { // a key that runs the service is bound by no plan
+		return r, minted.Plaintext, nil
+	}
 	return r, minted.Plaintext, withinPlan(p, &k)
 }
 

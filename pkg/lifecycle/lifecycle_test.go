@@ -432,8 +432,8 @@ func TestPlansBoundLimits(t *testing.T) {
 		_, err := trial.Create(admin(), lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, N: n}})
 		wantCode(t, err, apikey.PlanRefused)
 	}
-	for range 3 { // keys that run the service take no place
-		free.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", Scopes: []string{apikey.OrgAdmin}})
+	for range 3 { // keys that run the service take no place and are bound by no limit
+		free.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", Scopes: []string{apikey.OrgAdmin}, RateLimitPerMinute: lifecycle.Limit{Said: true}})
 	}
 }
 

@@ -20,6 +20,9 @@ func Environment(ctx context.Context, name string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
 	}
+	if c.Region == "" {
+		return nil, errors.New("no AWS region: set AWS_DEFAULT_REGION, or one in your profile")
+	}
 	credentials, err := c.Credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("finding AWS credentials (is there a profile, or AWS_ACCESS_KEY_ID?): %w", err)
