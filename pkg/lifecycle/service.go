@@ -120,8 +120,8 @@ func (s *Service) landed(ctx context.Context, c Change) (bool, error) {
 	return err == nil && r.LastChange == c.Entry.ID, err
 }
 
-// close marks the keys that c would end as closing, and notes at which version: one that another change has opened again
-// since is closed again.
+// close marks the keys that c would end as closing, and notes at which version: one that was finished since, so that its
+// mark is gone, is marked again.
 func (s *Service) close(ctx context.Context, c Change, verb string, closed map[apikey.ID]int64) {
 	mark := apikey.Closing{Verb: verb, ActorKind: c.Entry.ActorKind, ActorID: c.Entry.ActorID, Address: c.Entry.Address,
 		RequestID: c.Entry.RequestID, Reason: orEmpty(c.Update[0].Record.RevokedReason)}
