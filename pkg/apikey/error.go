@@ -49,6 +49,14 @@ const (
 	AlreadyRotated     Code = "already_rotated"
 	RotationInProgress Code = "rotation_in_progress"
 	NotInGrace         Code = "not_in_grace"
+	PlanFull           Code = "plan_full"        // a key cannot come back: all places are taken
+	InvalidToken       Code = "invalid_token"    // of a person: not signed by a known issuer, expired, not for this service
+	KeyNotAllowed      Code = "key_not_allowed"  // a key, where only a person may
+	InvalidHeader      Code = "invalid_header"   // Idempotency-Key or If-Match
+	VersionMismatch    Code = "version_mismatch" // If-Match names another version
+	OtherRequest       Code = "other_request"    // the Idempotency-Key was used for another body
+	SecretDestroyed    Code = "secret_destroyed" // the answer to be replayed held the secret of a key revoked since
+	NoIdempotency      Code = "no_idempotency"   // this service has nothing to seal answers with
 	Internal           Code = "internal"
 )
 
@@ -86,6 +94,14 @@ var statuses = map[Code]struct {
 	AlreadyRotated:     {http.StatusConflict, "Already rotated"},
 	RotationInProgress: {http.StatusConflict, "Rotation in progress"},
 	NotInGrace:         {http.StatusConflict, "Not in grace"},
+	PlanFull:           {http.StatusConflict, "Plan full"},
+	InvalidToken:       {http.StatusUnauthorized, "Invalid token"},
+	KeyNotAllowed:      {http.StatusForbidden, "API key not allowed"},
+	InvalidHeader:      {http.StatusBadRequest, "Invalid header"},
+	VersionMismatch:    {http.StatusPreconditionFailed, "Version mismatch"},
+	OtherRequest:       {http.StatusUnprocessableEntity, "Other request"},
+	SecretDestroyed:    {http.StatusConflict, "Secret destroyed"},
+	NoIdempotency:      {http.StatusUnprocessableEntity, "No idempotency"},
 	Internal:           {http.StatusInternalServerError, "Internal error"},
 }
 

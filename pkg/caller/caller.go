@@ -16,6 +16,7 @@ type Kind string
 // The kinds of caller.
 const (
 	Key      Kind = "key"      // a management key
+	User     Kind = "user"     // a person, signed in by a token
 	Operator Kind = "operator" // whoever runs the service: bootstrap, sweep
 )
 
@@ -23,8 +24,10 @@ const (
 type Caller struct {
 	OrganizationID string
 	Kind           Kind
-	ID             string // of the key ("key_…") or of whoever runs the service
+	ID             string // of the key ("key_…"), the person, or whoever runs the service
 	Scopes         []string
+	Own            bool   // may see and change the keys alone that it made
+	Plan           string // the organization's plan as a person's token names it; "" where it names none
 
 	// Bounds of the key that asks, which what it makes may not exceed.
 	Until time.Time      // its end; zero: it has none
