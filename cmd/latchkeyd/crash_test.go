@@ -126,17 +126,17 @@ func read(t *testing.T, store *dynamo.Store) books {
 		t.Fatal(err)
 	}
 	b := books{entries: map[string]bool{}, counted: o.ActiveKeys}
-	for after, more := "", true; more; {
-		page, next, err := store.Entries(context.Background(), "org_dev", after, 1000)
+	for before, more := "", true; more; {
+		page, next, err := store.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: "org_dev", Before: before, Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range page {
-			b.entries[e.ID], after = true, e.ID
+			b.entries[e.ID], before = true, e.ID
 		}
 		more = next
 	}
-	b.keys = append(allKeys(t, store, false), allKeys(t, store, true)...)
+	b.keys = append(allKeys(t, store, lifecycle.Living), allKeys(t, store, lifecycle.Ended)...)
 	return b
 }
 
@@ -163,9 +163,9 @@ func consistent(t *testing.T, store *dynamo.Store) {
 	}
 }
 
-func allKeys(t *testing.T, store *dynamo.Store, ended bool) (all []apikey.Record) {
+func allKeys(t *testing.T, store *dynamo.Store, side lifecycle.Side) (all []apikey.Record) {
 	t.Helper()
-	q := lifecycle.Query{OrganizationID: "org_dev", Ended: ended, Limit: 1000}
+	q := lifecycle.Query{OrganizationID: "org_dev", Side: side, Limit: 1000}
 	for more := true; more; {
 		page, next, err := store.Keys(context.Background(), q)
 		if err != nil {

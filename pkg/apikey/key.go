@@ -64,7 +64,14 @@ type Record struct {
 	Predecessor *ID              // the key that this one replaced
 	Counts      map[Window]int64 // what was debited in each window still remembered
 	Closing     *Closing         // an ending of the key that has begun and is not yet committed
+	Sealed      *Sealed          // where its secret still rests, sealed
 	LastChange  string           // id of the audit entry of the last management change
+}
+
+// Sealed names an answer that was kept because it holds a key's secret.
+type Sealed struct {
+	ID    string
+	Until time.Time
 }
 
 // MarshalJSON always fails: a Record does not leave the service.

@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
 )
 
 // entry puts an audit entry whose id is new. One that exists is never replaced.
@@ -26,31 +28,31 @@ func (s *Store) entry(e audit.Entry) (step, error) {
 	return create(s.tables.Audit, i), nil
 }
 
-// Entries returns up to limit entries of an organization that come after the entry named, oldest first, and whether
-// there are more. after is "" for the oldest.
-func (s *Store) Entries(ctx context.Context, organizationID, after string, limit int) ([]audit.Entry, bool, error) {
+// Entries is one consistent Query, newest first.
+func (s *Store) Entries(ctx context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.tables.Audit,
 		ConsistentRead:            aws.Bool(true),
-		KeyConditionExpression:    aws.String("#pk = :pk"),
-		ExpressionAttributeNames:  map[string]string{"#pk": attrPK},
-		ExpressionAttributeValues: item{":pk": text(organizationID)},
+		ScanIndexForward:          aws.Bool(false),
+		KeyConditionExpression:    aws.String("#pk = :pk AND #sk BETWEEN :from AND :to"),
+		ExpressionAttributeNames:  map[string]string{"#pk": attrPK, "#sk": attrSK},
+		ExpressionAttributeValues: item{":pk": text(q.OrganizationID), ":from": text(q.After + "!"), ":to": text(cmp.Or(q.Before, "~"))},
 	}
-	if after != "" {
-		in.KeyConditionExpression = aws.String("#pk = :pk AND #sk > :after")
-		in.ExpressionAttributeNames["#sk"], in.ExpressionAttributeValues[":after"] = attrSK, text(after)
-	}
-	items, err := s.query(ctx, "reading the audit trail", in, limit+1)
+	items, err := s.query(ctx, "reading the audit trail", in, q.Limit+2) // BETWEEN holds its upper end, which is not asked for
 	if err != nil {
 		return nil, false, err
 	}
-	entries := make([]audit.Entry, min(len(items), limit))
-	for n := range entries {
-		if entries[n], err = readEntry(items[n]); err != nil {
+	entries := make([]audit.Entry, 0, len(items))
+	for _, i := range items {
+		e, err := readEntry(i)
+		if err != nil {
 			return nil, false, failure("reading an audit entry", err)
 		}
+		if e.ID != q.Before {
+			entries = append(entries, e)
+		}
 	}
-	return entries, len(items) > limit, nil
+	return entries[:min(len(entries), q.Limit)], len(entries) > q.Limit, nil
 }
 
 func readEntry(i item) (audit.Entry, error) {

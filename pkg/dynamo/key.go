@@ -122,6 +122,9 @@ func profileItem(r *apikey.Record) item {
 	if r.Metadata != nil {
 		i["metadata"] = text(string(r.Metadata))
 	}
+	if r.Sealed != nil {
+		i["sealed"], i["sealed_until"] = text(r.Sealed.ID), moment(r.Sealed.Until)
+	}
 	put(i, "expires_at", r.ExpiresAt, moment)
 	put(i, "archived_at", r.ArchivedAt, moment)
 	put(i, "revoked_at", r.RevokedAt, moment)
@@ -169,6 +172,9 @@ func join(id apikey.ID, hot, profile item) (apikey.Record, error) {
 	}
 	r := apikey.Record{Key: p.key(), Hash: h.hash(), Counted: h.flag(attrCounted), Closing: h.closing(), Counts: h.counts(),
 		Predecessor: optional(p, "predecessor", p.keyID), LastChange: p.text("last_change")}
+	if profile["sealed"] != nil {
+		r.Sealed = &apikey.Sealed{ID: p.text("sealed"), Until: p.moment("sealed_until")}
+	}
 	r.ID, r.Version = id, h.number(attrVersion)
 	r.OrganizationID, r.ProjectID = h.text(attrOrganization), h.text(attrProject)
 	r.EnvironmentID, r.ExternalID = optional(h, attrEnvironment, h.text), optional(h, attrExternal, h.text)

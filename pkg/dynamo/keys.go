@@ -73,8 +73,35 @@ func pause(ctx context.Context) error {
 
 // Keys is an index query, and a consistent reading of the hot items that it names. A key whose index entry lags behind
 // is read whole: it may be shown on the side that it has just left, but never as what it no longer is.
+//
+// For both sides the living are asked twice, before and after the ended: a key that changes sides meanwhile is found.
 func (s *Store) Keys(ctx context.Context, q lifecycle.Query) ([]apikey.Record, bool, error) {
-	profiles, err := s.query(ctx, "listing keys", s.listing(&q), q.Limit+1)
+	if q.Side != lifecycle.Both {
+		return s.side(ctx, &q)
+	}
+	var both []apikey.Record
+	more := false
+	for _, side := range []lifecycle.Side{lifecycle.Living, lifecycle.Ended, lifecycle.Living} {
+		q.Side = side
+		page, moreHere, err := s.side(ctx, &q)
+		if err != nil {
+			return nil, false, err
+		}
+		both, more = append(both, page...), more || moreHere
+	}
+	slices.SortStableFunc(both, func(a, b apikey.Record) int { return lifecycle.PositionOf(&a).Compare(lifecycle.PositionOf(&b)) })
+	slices.Reverse(both) // so that of a key seen twice the later reading stays
+	both = slices.CompactFunc(both, func(a, b apikey.Record) bool { return a.ID == b.ID })
+	slices.Reverse(both)
+	if len(both) > q.Limit { // each side gave its first ones, so these are the first of both
+		both, more = both[:q.Limit], true
+	}
+	return both, more, nil
+}
+
+// side reads one side of the index.
+func (s *Store) side(ctx context.Context, q *lifecycle.Query) ([]apikey.Record, bool, error) {
+	profiles, err := s.query(ctx, "listing keys", s.listing(q), q.Limit+1)
 	if err != nil {
 		return nil, false, err
 	}
@@ -110,11 +137,11 @@ func (s *Store) listing(q *lifecycle.Query) *dynamodb.QueryInput {
 		ScanIndexForward:          aws.Bool(false),
 		KeyConditionExpression:    aws.String("#by = :by"),
 		ExpressionAttributeNames:  map[string]string{"#by": attrByOrganization},
-		ExpressionAttributeValues: item{":by": text(byOrganization(q.OrganizationID, q.Ended))},
+		ExpressionAttributeValues: item{":by": text(byOrganization(q.OrganizationID, q.Side == lifecycle.Ended))},
 	}
 	if q.ProjectID != "" {
 		in.IndexName, in.ExpressionAttributeNames["#by"] = aws.String(indexByProject), attrByProject
-		in.ExpressionAttributeValues[":by"] = text(byProject(q.OrganizationID, q.ProjectID, q.Ended))
+		in.ExpressionAttributeValues[":by"] = text(byProject(q.OrganizationID, q.ProjectID, q.Side == lifecycle.Ended))
 	}
 	if q.Before != (lifecycle.Position{}) {
 		in.KeyConditionExpression = aws.String("#by = :by AND #newest < :before")
@@ -178,6 +205,12 @@ func (s *Store) Commit(ctx context.Context, c lifecycle.Change) error {
 	}
 	if c.Count != nil {
 		steps = append(steps, s.count(c.Count))
+	}
+	if c.Replay != nil {
+		steps = append(steps, s.keep(c.Replay, c.Entry.At.UnixMilli()))
+	}
+	for _, sealed := range c.Destroy {
+		steps = append(steps, s.destroy(sealed))
 	}
 	entry, err := s.entry(c.Entry)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	skOrganization = "org"
-	attrPlan       = "plan"
-	attrActiveKeys = "active_keys"
+	skOrganization    = "org"
+	attrActiveKeys    = "active_keys"
+	attrAllowedScopes = "allowed_scopes"
 )
 
 // organizationKey is where an organization is. Its form is known to IAM policies: O#*.
@@ -30,33 +30,57 @@ func (s *Store) Organization(ctx context.Context, id string) (lifecycle.Organiza
 		return lifecycle.Organization{}, lifecycle.ErrNotFound
 	}
 	r := read(out.Item)
-	o := lifecycle.Organization{ID: id, Plan: r.text(attrPlan), AllowedScopes: r.list("allowed_scopes"),
-		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment("created_at")}
+	o := lifecycle.Organization{ID: id, Plan: r.text("plan"), ClaimedPlan: r.text("claimed_plan"),
+		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment("created_at"), Version: r.number(attrVersion)}
+	if out.Item[attrAllowedScopes] != nil {
+		o.AllowedScopes = r.list(attrAllowedScopes)
+	}
 	return o, failure("reading an organization", r.err)
 }
 
-// CreateOrganization is one transaction of the organization and its audit entry.
-func (s *Store) CreateOrganization(ctx context.Context, o lifecycle.Organization, e audit.Entry) error {
-	i := organizationKey(o.ID)
-	i[attrSchema] = number(schemaVersion)
-	i[attrPlan], i[attrActiveKeys] = text(o.Plan), number(o.ActiveKeys)
-	i["allowed_scopes"], i["created_at"] = list(o.AllowedScopes), moment(o.CreatedAt)
+// PutOrganization is one transaction of the organization and its audit entry.
+func (s *Store) PutOrganization(ctx context.Context, o lifecycle.Organization, e audit.Entry) error {
 	entry, err := s.entry(e)
 	if err != nil {
 		return err
 	}
-	return s.transact(ctx, "creating an organization", []step{s.create(i), entry})
+	return s.transact(ctx, "writing an organization", []step{s.organization(&o), entry})
 }
 
-// count moves active_keys, upwards only on the plan that was seen and within its bound.
+// organization writes all of o, except that ActiveKeys of one that exists stay as they are.
+func (s *Store) organization(o *lifecycle.Organization) step {
+	set := "#v = :v, #plan = :plan, #claimed = :claimed, #created = :created, #n = :n, #active = if_not_exists(#active, :active)"
+	values := item{":v": number(schemaVersion), ":plan": text(o.Plan), ":claimed": text(o.ClaimedPlan), ":created": moment(o.CreatedAt),
+		":n": number(o.Version), ":active": number(o.ActiveKeys)}
+	change := "SET " + set + " REMOVE #scopes"
+	if o.AllowedScopes != nil {
+		change = "SET " + set + ", #scopes = :scopes"
+		values[":scopes"] = list(o.AllowedScopes)
+	}
+	condition := "attribute_not_exists(#n)"
+	if o.Version > 1 {
+		condition, values[":seen"] = "#n = :seen", number(o.Version-1)
+	}
+	return step{types.TransactWriteItem{Update: &types.Update{
+		TableName:           &s.tables.Keys,
+		Key:                 organizationKey(o.ID),
+		UpdateExpression:    &change,
+		ConditionExpression: &condition,
+		ExpressionAttributeNames: map[string]string{"#v": attrSchema, "#plan": "plan", "#claimed": "claimed_plan", "#created": "created_at",
+			"#n": attrVersion, "#active": attrActiveKeys, "#scopes": attrAllowedScopes},
+		ExpressionAttributeValues: values,
+	}}, lifecycle.ErrChanged}
+}
+
+// count moves active_keys, upwards only in the organization that was seen and within its plan's bound.
 func (s *Store) count(c *lifecycle.Count) step {
 	condition := "attribute_exists(#pk)"
 	names := map[string]string{"#pk": attrPK, "#active": attrActiveKeys}
 	values := item{":delta": number(c.Delta)}
 	if c.Delta > 0 {
-		condition += " AND #plan = :plan AND #active <= :room"
-		names["#plan"] = attrPlan
-		values[":plan"], values[":room"] = text(c.Plan), number(c.Max-c.Delta)
+		condition += " AND #n = :seen AND #active <= :room"
+		names["#n"] = attrVersion
+		values[":seen"], values[":room"] = number(c.Version), number(c.Max-c.Delta)
 	}
 	return step{types.TransactWriteItem{Update: &types.Update{
 		TableName:                 &s.tables.Keys,

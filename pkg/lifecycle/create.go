@@ -36,7 +36,7 @@ func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
 		if err != nil {
 			return c, err
 		}
-		if c, err = creation(by, p, r); err == nil {
+		if c, err = creation(by, o, p, r); err == nil {
 			issued = apikey.Issued{Key: c.Create.Key.At(r.CreatedAt), Plaintext: text}
 		}
 		return c, err
@@ -81,7 +81,7 @@ func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (a
 }
 
 // creation is the Change that adds r.
-func creation(by caller.Caller, p plan.Plan, r apikey.Record) (Change, error) {
+func creation(by caller.Caller, o Organization, p plan.Plan, r apikey.Record) (Change, error) {
 	e, err := entry(by, r.CreatedAt, audit.Created, nil, r.Key)
 	if err != nil {
 		return Change{}, err
@@ -89,7 +89,7 @@ func creation(by caller.Caller, p plan.Plan, r apikey.Record) (Change, error) {
 	r = stamp(r, e)
 	c := Change{Create: &r, Entry: e}
 	if r.Counted {
-		c.Count = &Count{OrganizationID: r.OrganizationID, Delta: 1, Plan: p.Name, Max: p.Keys}
+		c.Count = &Count{OrganizationID: r.OrganizationID, Delta: 1, Version: o.Version, Max: p.Keys}
 	}
 	return c, nil
 }

@@ -304,13 +304,13 @@ func TestAGraceThatARotationEndsIsInTheAudit(t *testing.T) {
 	a := h.mustCreate(t, basic())
 	b := h.mustRotate(t, a, nil).New
 	h.mustRotate(t, b, seconds(0))
-	entries, _, err := h.memory.Entries(context.Background(), "acme", "", 10)
+	entries, _, err := h.memory.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: "acme", Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := audit.Change{Field: a.Key.ID.String() + ".grace_expires_at", From: []byte(`"2026-11-23T10:00:30Z"`), To: []byte(`"2026-11-22T10:00:30Z"`)}
-	if !slices.ContainsFunc(entries[len(entries)-1].Changes, func(c audit.Change) bool { return reflect.DeepEqual(c, ended) }) {
-		t.Errorf("got %s", entries[len(entries)-1].Changes)
+	if !slices.ContainsFunc(entries[0].Changes, func(c audit.Change) bool { return reflect.DeepEqual(c, ended) }) {
+		t.Errorf("got %s", entries[0].Changes)
 	}
 }
 
@@ -503,7 +503,7 @@ func TestEveryChangeLeavesOneAuditEntryWithoutAnySecret(t *testing.T) {
 	if err := h.Revoke(admin(), rotated.New.Key.ID, ""); err != nil {
 		t.Fatal(err)
 	}
-	entries, _, err := h.memory.Entries(context.Background(), "acme", "", 100)
+	entries, _, err := h.memory.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: "acme", Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -563,11 +563,11 @@ func TestAClosingKeyIsShownAsWhatItIsToBecomeAndFinishedWithItsReason(t *testing
 	if err != nil || len(list) != 1 || list[0].Status != apikey.Revoked || *list[0].RevokedReason != "leaked" {
 		t.Fatalf("finished: %+v, %v", list, err)
 	}
-	entries, _, err := h.memory.Entries(context.Background(), "acme", "", 10)
+	entries, _, err := h.memory.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: "acme", Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := entries[len(entries)-1]; last.Action != audit.Revoked || last.ActorID != "key_00000001" || last.Address != "192.0.2.7" {
+	if last := entries[0]; last.Action != audit.Revoked || last.ActorID != "key_00000001" || last.Address != "192.0.2.7" {
 		t.Errorf("the audit says %+v", last)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +31,7 @@ type Filter struct {
 	Name            string // its beginning
 	IncludeArchived bool
 	IncludeRevoked  bool
+	CreatedBy       string
 	StaleDays       int    // only keys not used, or made, for so many days
 	Limit           int    // 1 to MaxPage; 0: MaxList
 	Cursor          string // where an earlier page ended
@@ -75,19 +75,10 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 // page returns the next keys after a position, from the living and, if wanted, the ended ones.
 func (s *Service) page(ctx context.Context, organizationID string, f Filter, at Position) ([]apikey.Record, bool, error) {
 	q := Query{OrganizationID: organizationID, ProjectID: f.ProjectID, Before: at, Limit: pageSize}
-	page, more, err := s.Store.Keys(ctx, q)
-	if err == nil && (f.IncludeArchived || f.IncludeRevoked) {
-		var ended []apikey.Record
-		var moreEnded bool
-		q.Ended = true
-		ended, moreEnded, err = s.Store.Keys(ctx, q)
-		page = append(page, ended...)
-		more = more || moreEnded || len(page) > pageSize
-		slices.SortFunc(page, func(a, b apikey.Record) int { return PositionOf(&a).Compare(PositionOf(&b)) })
-		// A key that changed sides between the two questions was seen on both.
-		page = slices.CompactFunc(page, func(a, b apikey.Record) bool { return a.ID == b.ID })
-		page = page[:min(len(page), pageSize)] // each side gave its first pageSize, so these are the first of both
+	if f.IncludeArchived || f.IncludeRevoked {
+		q.Side = Both
 	}
+	page, more, err := s.Store.Keys(ctx, q)
 	if err != nil {
 		return nil, false, unavailable(err)
 	}
@@ -111,6 +102,7 @@ func (f *Filter) matches(k *apikey.Key, now time.Time) bool {
 		used = *k.LastUsedAt
 	}
 	return (f.EnvironmentID == "" || orEmpty(k.EnvironmentID) == f.EnvironmentID) &&
+		(f.CreatedBy == "" || k.CreatedBy == f.CreatedBy) &&
 		(f.ExternalID == "" || orEmpty(k.ExternalID) == f.ExternalID) &&
 		strings.HasPrefix(k.Name, f.Name) &&
 		(f.IncludeArchived || k.Status != apikey.Archived) &&

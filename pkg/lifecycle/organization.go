@@ -27,7 +27,7 @@ func (s *Service) AddOrganization(ctx context.Context, planName string, allowedS
 		}
 	}
 	now := s.now()
-	o := Organization{ID: by.OrganizationID, Plan: planName, AllowedScopes: allowedScopes, CreatedAt: now}
+	o := Organization{ID: by.OrganizationID, Plan: planName, AllowedScopes: allowedScopes, CreatedAt: now, Version: 1}
 	return s.addOrganization(ctx, o, audit.Entry{ID: audit.NewID(now), OrganizationID: o.ID, At: now,
 		Action: audit.OrgCreated, ActorKind: string(by.Kind), ActorID: by.ID, RequestID: by.RequestID})
 }
@@ -37,7 +37,7 @@ func (s *Service) addOrganization(ctx context.Context, o Organization, e audit.E
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for inDoubt := false; ; inDoubt = inDoubt || !again(err) {
-		err = s.Store.CreateOrganization(ctx, o, e)
+		err = s.Store.PutOrganization(ctx, o, e)
 		if err == nil || errors.Is(err, ErrChanged) && !inDoubt {
 			return err == nil, nil
 		}

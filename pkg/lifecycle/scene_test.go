@@ -138,7 +138,7 @@ func (s *scene) record(t *testing.T, id apikey.ID) apikey.Record {
 // trail is the organization's audit entries by id, and how many there are of each action.
 func (s *scene) trail(t *testing.T) (entries map[string]audit.Entry, actions map[audit.Action]int) {
 	t.Helper()
-	page, more, err := s.store.Entries(t.Context(), s.organization, "", 1000)
+	page, more, err := s.store.Entries(t.Context(), lifecycle.EntryQuery{OrganizationID: s.organization, Limit: 1000})
 	if err != nil || more {
 		t.Fatalf("reading the trail: more %v, %v", more, err)
 	}

@@ -25,8 +25,9 @@ type Store interface {
 	// Organization returns one, or ErrNotFound.
 	Organization(ctx context.Context, id string) (Organization, error)
 
-	// CreateOrganization adds one together with its audit entry; ErrChanged when either exists.
-	CreateOrganization(ctx context.Context, o Organization, entry audit.Entry) error
+	// PutOrganization writes o together with its audit entry, where the stored one is at o.Version-1, or at Version 1 where
+	// there is none: else ErrChanged, as when the entry exists. ActiveKeys of one that exists are left alone.
+	PutOrganization(ctx context.Context, o Organization, entry audit.Entry) error
 
 	// Key returns one with everything known of it, or ErrNotFound.
 	Key(ctx context.Context, id apikey.ID) (apikey.Record, error)
@@ -35,33 +36,51 @@ type Store interface {
 	// miss changes of the last moments, except that state, limits and last use are always those of now.
 	Keys(ctx context.Context, q Query) (page []apikey.Record, more bool, err error)
 
-	// Commit makes a Change whole or not at all: ErrChanged when its entry or a key that it creates exists, or one that it
-	// updates is not at the version seen, ErrCount when its Count does not hold, apikey.ErrConflict when another change of the same
-	// things was under way.
+	// Commit makes a Change whole or not at all: ErrChanged when its entry, its Replay or a key that it creates exists, or
+	// one that it updates is not at the version seen, ErrCount when its Count does not hold, apikey.ErrConflict when another
+	// change of the same things was under way.
 	Commit(ctx context.Context, c Change) error
 
 	// Close marks a key at the version seen as closing, by one plain write that a storm of verifies cannot push aside.
 	// ErrChanged when the key is not at that version or is closing already.
 	Close(ctx context.Context, id apikey.ID, version int64, c apikey.Closing) error
+
+	// Replay returns an answer that was kept, also one whose time is over, or ErrNotFound.
+	Replay(ctx context.Context, id string) (Replay, error)
+
+	// Entries returns up to q.Limit entries of an organization's audit trail, newest first, and whether there may be more.
+	Entries(ctx context.Context, q EntryQuery) (page []audit.Entry, more bool, err error)
 }
 
 // Organization owns keys.
 type Organization struct {
 	ID            string
-	Plan          string
-	AllowedScopes []string // service scopes that its keys may have; "*" ends a prefix
+	Plan          string   // as operators set it; "": they did not
+	ClaimedPlan   string   // as a verified token named it last; "": none did
+	AllowedScopes []string // service scopes that its keys may have, "*" ends a prefix; nil: the deployment's default
 	ActiveKeys    int64    // keys that take a place in the plan
 	CreatedAt     time.Time
+	Version       int64 // of the last change of anything but ActiveKeys; 0: it is not stored yet
 }
 
 // Query asks for keys of one organization.
 type Query struct {
 	OrganizationID string
-	ProjectID      string   // "": of every project
-	Ended          bool     // the revoked and archived keys, instead of all others
+	ProjectID      string // "": of every project
+	Side           Side
 	Before         Position // zero: from the newest on
 	Limit          int      // at least 1
 }
+
+// Side says which keys a Query is about.
+type Side int
+
+// The sides. A key that changes sides while Both are read is found.
+const (
+	Living Side = iota // neither revoked nor archived
+	Ended              // revoked or archived
+	Both
+)
 
 // Position is a key's place in the order of lists: newest first, ties by falling id.
 type Position struct {
@@ -82,10 +101,12 @@ func (p Position) After(q Position) bool { return q == (Position{}) || p.Compare
 
 // Change is what one transaction does.
 type Change struct {
-	Create *apikey.Record // a new key; its Counts are stored too
-	Update []Update
-	Count  *Count
-	Entry  audit.Entry
+	Create  *apikey.Record // a new key; its Counts are stored too
+	Update  []Update
+	Count   *Count
+	Replay  *Replay         // an answer to keep, where none is kept under its id that is not over by Entry.At
+	Destroy []apikey.Sealed // kept answers whose Sealed is to go, while the rest of them stays
+	Entry   audit.Entry
 }
 
 // Update replaces everything that management knows of a key. It leaves alone what verifies write: counters and last use.
@@ -97,11 +118,27 @@ type Update struct {
 	Frozen  []apikey.Window
 }
 
-// Count moves an organization's ActiveKeys. A positive Delta needs the organization to be on Plan, and ActiveKeys+Delta
+// Count moves an organization's ActiveKeys. A positive Delta needs the organization to be at Version, and ActiveKeys+Delta
 // to be at most Max.
 type Count struct {
 	OrganizationID string
 	Delta          int64
-	Plan           string
+	Version        int64
 	Max            int64
+}
+
+// Replay is the answer of a change that was to be made once, kept for whoever lost it.
+type Replay struct {
+	ID          string    // of what was asked, and by whom: see Once
+	Fingerprint []byte    // of the request's body
+	KeyID       apikey.ID // the key whose secret the answer holds
+	Sealed      []byte    // the answer; nil once it was destroyed
+	Until       time.Time // when it may be forgotten
+}
+
+// EntryQuery asks for entries of one organization's audit trail, by their ids.
+type EntryQuery struct {
+	OrganizationID string
+	After, Before  string // only entries between, both ends excluded; "": without an end
+	Limit          int    // at least 1
 }

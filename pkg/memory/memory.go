@@ -29,6 +29,7 @@ type Store struct {
 	organizations map[string]lifecycle.Organization
 	keys          map[apikey.ID]*apikey.Record
 	entries       map[string][]audit.Entry // by organization, oldest first
+	replays       map[string]lifecycle.Replay
 }
 
 // New makes an empty Store.
@@ -37,6 +38,7 @@ func New() *Store {
 		organizations: map[string]lifecycle.Organization{},
 		keys:          map[apikey.ID]*apikey.Record{},
 		entries:       map[string][]audit.Entry{},
+		replays:       map[string]lifecycle.Replay{},
 	}
 }
 
@@ -126,12 +128,16 @@ func (s *Store) Organization(_ context.Context, id string) (lifecycle.Organizati
 	return o, nil
 }
 
-// CreateOrganization adds one: see lifecycle.Store.
-func (s *Store) CreateOrganization(_ context.Context, o lifecycle.Organization, entry audit.Entry) error {
+// PutOrganization writes one: see lifecycle.Store.
+func (s *Store) PutOrganization(_ context.Context, o lifecycle.Organization, entry audit.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.organizations[o.ID]; ok || s.written(entry) {
+	old, there := s.organizations[o.ID]
+	if s.written(entry) || old.Version != o.Version-1 {
 		return lifecycle.ErrChanged
+	}
+	if there {
+		o.ActiveKeys = old.ActiveKeys
 	}
 	o.AllowedScopes = slices.Clone(o.AllowedScopes)
 	s.organizations[o.ID] = o
@@ -157,7 +163,7 @@ func (s *Store) Keys(_ context.Context, q lifecycle.Query) ([]apikey.Record, boo
 	var found []apikey.Record
 	for _, r := range s.keys {
 		if r.OrganizationID == q.OrganizationID && (q.ProjectID == "" || r.ProjectID == q.ProjectID) &&
-			r.Ended() == q.Ended && lifecycle.PositionOf(r).After(q.Before) {
+			(q.Side == lifecycle.Both || r.Ended() == (q.Side == lifecycle.Ended)) && lifecycle.PositionOf(r).After(q.Before) {
 			found = append(found, *r)
 		}
 	}
@@ -190,6 +196,16 @@ func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
 		o.ActiveKeys += c.Count.Delta
 		s.organizations[o.ID] = o
 	}
+	if c.Replay != nil {
+		maps.DeleteFunc(s.replays, func(_ string, kept lifecycle.Replay) bool { return !kept.Until.After(c.Entry.At) })
+		s.replays[c.Replay.ID] = *c.Replay
+	}
+	for _, sealed := range c.Destroy {
+		if kept, ok := s.replays[sealed.ID]; ok {
+			kept.Sealed = nil
+			s.replays[sealed.ID] = kept
+		}
+	}
 	s.write(c.Entry)
 	return nil
 }
@@ -210,11 +226,14 @@ func (s *Store) check(c lifecycle.Change) error {
 			}
 		}
 	}
+	if c.Replay != nil && s.replays[c.Replay.ID].Until.After(c.Entry.At) {
+		return lifecycle.ErrChanged
+	}
 	if c.Count == nil {
 		return nil
 	}
 	o, ok := s.organizations[c.Count.OrganizationID]
-	if !ok || c.Count.Delta > 0 && (o.Plan != c.Count.Plan || o.ActiveKeys > c.Count.Max-c.Count.Delta) {
+	if !ok || c.Count.Delta > 0 && (o.Version != c.Count.Version || o.ActiveKeys > c.Count.Max-c.Count.Delta) {
 		return lifecycle.ErrCount
 	}
 	return nil
@@ -232,18 +251,32 @@ func (s *Store) Close(_ context.Context, id apikey.ID, version int64, c apikey.C
 	return nil
 }
 
-// Entries returns up to limit entries of the organization's audit trail that come after the entry named, oldest first,
-// and whether there are more.
-func (s *Store) Entries(_ context.Context, organizationID, after string, limit int) ([]audit.Entry, bool, error) {
+// Replay returns a kept answer: see lifecycle.Store.
+func (s *Store) Replay(_ context.Context, id string) (lifecycle.Replay, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.entries[organizationID]
-	from := 0
-	for from < len(all) && all[from].ID <= after {
-		from++
+	kept, ok := s.replays[id]
+	if !ok {
+		return kept, lifecycle.ErrNotFound
 	}
-	to := min(len(all), from+limit)
-	return slices.Clone(all[from:to]), to < len(all), nil
+	return kept, nil
+}
+
+// Entries returns a page of the audit trail: see lifecycle.Store.
+func (s *Store) Entries(_ context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var page []audit.Entry
+	for _, e := range slices.Backward(s.entries[q.OrganizationID]) {
+		if e.ID <= q.After || q.Before != "" && e.ID >= q.Before {
+			continue
+		}
+		if len(page) == q.Limit {
+			return page, true, nil
+		}
+		page = append(page, e)
+	}
+	return page, false, nil
 }
 
 // write keeps the entries sorted by id: two made in one millisecond may come in either order.

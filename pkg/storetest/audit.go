@@ -18,13 +18,13 @@ var auditTests = []test{
 			Changes: []audit.Change{{Field: "name", From: json.RawMessage("null"), To: json.RawMessage(`"ü"`)},
 				{Field: "scopes", From: json.RawMessage(`["a"]`), To: json.RawMessage("[]")}}}
 		s.must(s.Commit(s.Context(), lifecycle.Change{Create: &r, Entry: e}))
-		entries, more, err := s.Entries(s.Context(), s.organization, "", 2)
+		entries, more, err := s.Entries(s.Context(), lifecycle.EntryQuery{OrganizationID: s.organization, Limit: 2})
 		s.must(err)
-		if len(entries) != 2 || more || !reflect.DeepEqual(entries[1], e) {
-			s.Fatalf("got %+v, more: %v, want %+v last", entries, more, e)
+		if len(entries) != 2 || more || !reflect.DeepEqual(entries[0], e) {
+			s.Fatalf("got %+v, more: %v, want %+v first", entries, more, e)
 		}
 	}},
-	{"the trail is read oldest first, in pages, by its organization alone", func(s *suite) {
+	{"the trail is read newest first, in pages, by its organization alone", func(s *suite) {
 		other := &suite{s.T, s.Store, s.organization + "+2"}
 		other.addOrganization(other.organization)
 		r := s.create(s.minimal())
@@ -44,12 +44,13 @@ var auditTests = []test{
 		for more := true; more; {
 			var page []audit.Entry
 			var err error
-			page, more, err = s.Entries(s.Context(), s.organization, last(paged), 3)
+			page, more, err = s.Entries(s.Context(), lifecycle.EntryQuery{OrganizationID: s.organization, Before: last(paged), Limit: 3})
 			s.must(err)
 			for _, e := range page {
 				paged = append(paged, e.ID)
 			}
 		}
+		slices.Reverse(want)
 		if !slices.Equal(paged, want) {
 			s.Fatalf("in pages the trail is %v, want %v", paged, want)
 		}
@@ -60,7 +61,7 @@ var auditTests = []test{
 		next := r
 		next.Version, next.Name, e.Action = 2, "changed", audit.Revoked
 		s.changesNothing(lifecycle.ErrChanged, lifecycle.Change{Update: []lifecycle.Update{{Record: next}}, Entry: e}, r)
-		entries, _, err := s.Entries(s.Context(), s.organization, "", 10)
+		entries, _, err := s.Entries(s.Context(), lifecycle.EntryQuery{OrganizationID: s.organization, Limit: 10})
 		s.must(err)
 		if slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Action == audit.Revoked }) {
 			s.Fatalf("the trail is now %+v", entries)

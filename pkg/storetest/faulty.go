@@ -143,9 +143,9 @@ func (f *Faulty) Organization(ctx context.Context, id string) (lifecycle.Organiz
 	return through(f, "Organization", func() (lifecycle.Organization, error) { return f.store.Organization(ctx, id) })
 }
 
-// CreateOrganization passes on or fails.
-func (f *Faulty) CreateOrganization(ctx context.Context, o lifecycle.Organization, e audit.Entry) error {
-	return only(f, "CreateOrganization", func() error { return f.store.CreateOrganization(ctx, o, e) })
+// PutOrganization passes on or fails.
+func (f *Faulty) PutOrganization(ctx context.Context, o lifecycle.Organization, e audit.Entry) error {
+	return only(f, "PutOrganization", func() error { return f.store.PutOrganization(ctx, o, e) })
 }
 
 // Key passes on or fails.
@@ -172,6 +172,11 @@ func (f *Faulty) Close(ctx context.Context, id apikey.ID, version int64, c apike
 	return only(f, "Close", func() error { return f.store.Close(ctx, id, version, c) })
 }
 
+// Replay passes on or fails.
+func (f *Faulty) Replay(ctx context.Context, id string) (lifecycle.Replay, error) {
+	return through(f, "Replay", func() (lifecycle.Replay, error) { return f.store.Replay(ctx, id) })
+}
+
 // Debit passes on or fails.
 func (f *Faulty) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, error) {
 	hot, err := through(f, "Debit", func() (two[verify.Hot], error) {
@@ -187,9 +192,9 @@ func (f *Faulty) Forget(ctx context.Context, id apikey.ID, windows []apikey.Wind
 }
 
 // Entries passes on or fails.
-func (f *Faulty) Entries(ctx context.Context, organizationID, after string, limit int) ([]audit.Entry, bool, error) {
+func (f *Faulty) Entries(ctx context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
 	page, err := through(f, "Entries", func() (two[[]audit.Entry], error) {
-		entries, more, err := f.store.Entries(ctx, organizationID, after, limit)
+		entries, more, err := f.store.Entries(ctx, q)
 		return two[[]audit.Entry]{entries, more}, err
 	})
 	return page.answer, page.flag, err

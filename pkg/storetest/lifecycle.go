@@ -42,8 +42,8 @@ var keyTests = []test{
 		}
 	}},
 	{"an organization comes back as it was", func(s *suite) {
-		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "team", AllowedScopes: []string{"b:*", "a:read"}, ActiveKeys: 3, CreatedAt: base.Add(time.Millisecond)}
-		s.must(s.CreateOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)))
+		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "team", AllowedScopes: []string{"b:*", "a:read"}, ActiveKeys: 3, CreatedAt: base.Add(time.Millisecond), Version: 1}
+		s.must(s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)))
 		got, err := s.Organization(s.Context(), o.ID)
 		s.must(err)
 		if got.ID != o.ID || got.Plan != o.Plan || got.ActiveKeys != 3 || !got.CreatedAt.Equal(o.CreatedAt) || !slices.Equal(got.AllowedScopes, o.AllowedScopes) {
@@ -56,16 +56,16 @@ var keyTests = []test{
 	}},
 	{"an organization is created once, together with its entry", func(s *suite) {
 		trail := s.trail()
-		o := lifecycle.Organization{ID: s.organization, Plan: "other", CreatedAt: base}
-		s.wants(s.CreateOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)), lifecycle.ErrChanged)
+		o := lifecycle.Organization{ID: s.organization, Plan: "other", CreatedAt: base, Version: 1}
+		s.wants(s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)), lifecycle.ErrChanged)
 		if got, _ := s.Organization(s.Context(), o.ID); got.Plan != "pro" || !slices.Equal(s.trail(), trail) {
 			s.Fatalf("the second creation left plan %q and trail %v", got.Plan, s.trail())
 		}
 	}},
 	{"of racing creations of an organization exactly one wins", func(s *suite) {
-		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "pro", CreatedAt: base}
+		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "pro", CreatedAt: base, Version: 1}
 		errs := race(8, func(int) error {
-			return settled(func() error { return s.CreateOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)) })
+			return settled(func() error { return s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)) })
 		})
 		if n := s.won(errs, lifecycle.ErrChanged); n != 1 {
 			s.Fatalf("%d creations won", n)
@@ -144,7 +144,7 @@ var commitTests = []test{
 			a, b := a, b
 			a.Version, b.Version, a.Name, b.Name = 2, versionOfB, "changed", "changed"
 			return lifecycle.Change{Create: &c, Update: []lifecycle.Update{{Record: a}, {Record: b}},
-				Count: &lifecycle.Count{OrganizationID: s.organization, Delta: 1, Plan: "pro", Max: 10}, Entry: s.entry(&c.ID, audit.Rotated)}
+				Count: &lifecycle.Count{OrganizationID: s.organization, Delta: 1, Version: 1, Max: 10}, Entry: s.entry(&c.ID, audit.Rotated)}
 		}
 		s.changesNothing(lifecycle.ErrChanged, change(5), a, b)
 		_, err := s.Key(s.Context(), c.ID)
@@ -164,12 +164,12 @@ var commitTests = []test{
 			return lifecycle.Change{Create: &r, Count: &c, Entry: s.entry(&r.ID, audit.Created)}
 		}
 		for name, c := range map[string]lifecycle.Count{
-			"another plan":        {OrganizationID: s.organization, Delta: 1, Plan: "team", Max: 10},
-			"a plan before it":    {OrganizationID: s.organization, Delta: 1, Plan: "free", Max: 10},
-			"no room":             {OrganizationID: s.organization, Delta: 1, Plan: "pro", Max: 0},
-			"room for one of two": {OrganizationID: s.organization, Delta: 2, Plan: "pro", Max: 1},
-			"no organization":     {OrganizationID: s.organization + "+2", Delta: 1, Plan: "pro", Max: 10},
-			"none to leave":       {OrganizationID: s.organization + "+2", Delta: -1, Plan: "pro", Max: 10},
+			"another version":     {OrganizationID: s.organization, Delta: 1, Version: 2, Max: 10},
+			"a version before it": {OrganizationID: s.organization, Delta: 1, Version: 0, Max: 10},
+			"no room":             {OrganizationID: s.organization, Delta: 1, Version: 1, Max: 0},
+			"room for one of two": {OrganizationID: s.organization, Delta: 2, Version: 1, Max: 1},
+			"no organization":     {OrganizationID: s.organization + "+2", Delta: 1, Version: 1, Max: 10},
+			"none to leave":       {OrganizationID: s.organization + "+2", Delta: -1, Version: 1, Max: 10},
 		} {
 			s.Log(name)
 			s.changesNothing(lifecycle.ErrCount, change(c))
@@ -179,15 +179,15 @@ var commitTests = []test{
 		_, err := s.Organization(s.Context(), s.organization+"+2")
 		s.wants(err, lifecycle.ErrNotFound)
 	}},
-	{"a count is taken up to its bound, without bound, and given back on any plan", func(s *suite) {
+	{"a count is taken up to its bound, without bound, and given back at any version", func(s *suite) {
 		for _, step := range []struct {
 			count lifecycle.Count
 			want  int64
 		}{
-			{lifecycle.Count{Delta: 2, Plan: "pro", Max: 2}, 2},
-			{lifecycle.Count{Delta: 1, Plan: "pro", Max: math.MaxInt64}, 3},
-			{lifecycle.Count{Delta: -1, Plan: "another", Max: 0}, 2},
-			{lifecycle.Count{Delta: 0, Plan: "another", Max: 0}, 2},
+			{lifecycle.Count{Delta: 2, Version: 1, Max: 2}, 2},
+			{lifecycle.Count{Delta: 1, Version: 1, Max: math.MaxInt64}, 3},
+			{lifecycle.Count{Delta: -1, Version: 9, Max: 0}, 2},
+			{lifecycle.Count{Delta: 0, Version: 9, Max: 0}, 2},
 		} {
 			r := s.minimal()
 			step.count.OrganizationID = s.organization
@@ -202,7 +202,7 @@ var commitTests = []test{
 			r := s.minimal()
 			return settled(func() error {
 				return s.Commit(s.Context(), lifecycle.Change{Create: &r, Entry: s.entry(&r.ID, audit.Created),
-					Count: &lifecycle.Count{OrganizationID: s.organization, Delta: 1, Plan: "pro", Max: 10}})
+					Count: &lifecycle.Count{OrganizationID: s.organization, Delta: 1, Version: 1, Max: 10}})
 			})
 		})
 		if n := s.won(errs, lifecycle.ErrCount); n != 10 || s.activeKeys() != 10 {
@@ -310,12 +310,12 @@ var listTests = []test{
 				}
 			}
 		}
-		for _, ended := range []bool{false, true} {
+		for _, side := range []lifecycle.Side{lifecycle.Living, lifecycle.Ended} {
 			for _, owner := range []*suite{s, other} {
-				q := lifecycle.Query{OrganizationID: owner.organization, Ended: ended, Limit: 4}
-				s.lists(q, want[fmt.Sprint(q.OrganizationID, " ended ", ended)])
+				q := lifecycle.Query{OrganizationID: owner.organization, Side: side, Limit: 4}
+				s.lists(q, want[fmt.Sprint(q.OrganizationID, " ended ", side == lifecycle.Ended)])
 				for _, q.ProjectID = range []string{"a", "b", "ended"} {
-					s.lists(q, want[fmt.Sprint(q.OrganizationID, "#", q.ProjectID, " ended ", ended)])
+					s.lists(q, want[fmt.Sprint(q.OrganizationID, "#", q.ProjectID, " ended ", side == lifecycle.Ended)])
 				}
 				q.ProjectID = "unknown"
 				s.lists(q, nil)
@@ -325,7 +325,7 @@ var listTests = []test{
 	{"a listed key is all that is known of it", func(s *suite) {
 		r := s.full()
 		s.create(r)
-		page, more, err := s.Keys(s.Context(), lifecycle.Query{OrganizationID: s.organization, Ended: true, Limit: 1})
+		page, more, err := s.Keys(s.Context(), lifecycle.Query{OrganizationID: s.organization, Side: lifecycle.Ended, Limit: 1})
 		s.must(err)
 		if len(page) != 1 || more {
 			s.Fatalf("got %d keys, more: %v", len(page), more)

@@ -6,7 +6,6 @@
 package storetest
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -27,10 +26,6 @@ import (
 type Store interface {
 	lifecycle.Store
 	verify.Store
-
-	// Entries returns up to limit entries of an organization that come after the one named, oldest first, and whether
-	// there are more. after is "" for the oldest.
-	Entries(ctx context.Context, organizationID, after string, limit int) (entries []audit.Entry, more bool, err error)
 }
 
 // Run holds the store that open gives against the contract. open may give the same store again and again: every test
@@ -78,8 +73,8 @@ func newSuite(t *testing.T, s Store) *suite {
 
 func (s *suite) addOrganization(id string) {
 	s.Helper()
-	o := lifecycle.Organization{ID: id, Plan: "pro", AllowedScopes: []string{"orders:*"}, CreatedAt: base}
-	s.must(s.CreateOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)))
+	o := lifecycle.Organization{ID: id, Plan: "pro", AllowedScopes: []string{"orders:*"}, CreatedAt: base, Version: 1}
+	s.must(s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)))
 }
 
 func (s *suite) must(err error) {
@@ -218,17 +213,17 @@ func (s *suite) activeKeys() int64 {
 	return o.ActiveKeys
 }
 
-// trail is the ids of all entries of the test's organization.
+// trail is the ids of all entries of the test's organization, oldest first.
 func (s *suite) trail() []string {
 	s.Helper()
-	entries, more, err := s.Entries(s.Context(), s.organization, "", 1000)
+	entries, more, err := s.Entries(s.Context(), lifecycle.EntryQuery{OrganizationID: s.organization, Limit: 1000})
 	s.must(err)
 	if more {
 		s.Fatal("more than 1000 entries")
 	}
 	ids := make([]string, len(entries))
 	for i := range entries {
-		ids[i] = entries[i].ID
+		ids[len(ids)-1-i] = entries[i].ID
 	}
 	return ids
 }
