@@ -20,6 +20,7 @@ const module = "github.com/latchkey/latchkey"
 
 // What comes from outside, by module. docs/dependencies.md says why.
 const (
+	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
@@ -31,7 +32,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory dynamo"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -53,7 +54,10 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The stores that lifecycle and verify ask for.
 	"pkg/memory": {"apikey lifecycle verify audit", ""},
-	"pkg/dynamo": {"apikey lifecycle verify audit", aws},
+	"pkg/dynamo": {"apikey lifecycle verify audit amazon", aws},
+
+	// How AWS is spoken to.
+	"pkg/amazon": {"", core},
 
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
