@@ -22,6 +22,7 @@ const module = "github.com/latchkey/latchkey"
 const (
 	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
+	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
 	ulid    = "github.com/oklog/ulid/v2"
@@ -32,7 +33,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -56,8 +57,9 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/memory": {"apikey lifecycle verify audit", ""},
 	"pkg/dynamo": {"apikey lifecycle verify audit amazon", aws},
 
-	// How AWS is spoken to.
+	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},
+	"pkg/seal":   {"amazon", kms},
 
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
