@@ -30,10 +30,11 @@ const (
 	cloud   = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/config github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	lambda  = "github.com/aws/aws-lambda-go"
 	adapter = "github.com/awslabs/aws-lambda-go-api-proxy"
+	jose    = "github.com/go-jose/go-jose/v4"
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -45,6 +46,10 @@ var house = map[string]struct{ rooms, outside string }{
 	// What a tier may have; what happened.
 	"pkg/plan":  {"apikey", ""},
 	"pkg/audit": {"apikey", ulid},
+
+	// Who a person's token says they are, and development's own issuer of such tokens.
+	"pkg/oidc":   {"apikey caller", jose + " " + json2},
+	"pkg/issuer": {"", jose},
 
 	// The hot path, and the net/http middleware over it.
 	"pkg/verify": {"apikey", httpsfv},

@@ -17,6 +17,9 @@ const (
 
 	// A UUIDv8 (RFC 9562, section 5.8) leaves its bits to us: these spell "latchk", and the last 48 hold the number.
 	uuidHead = "6c617463-686b-8000-8000-"
+
+	maxName   = 128 // characters
+	nameRunes = alphabet + "._:@|+-"
 )
 
 // ErrID reports text or a number that names no possible key.
@@ -130,4 +133,10 @@ func parseBase62(s string) (ID, error) {
 		n = n*62 + uint64(d)
 	}
 	return fromNumber(n)
+}
+
+// ValidID says whether s may name an organization, user, project, environment or external thing: 1 to 128 characters of
+// A-Z a-z 0-9 . _ : @ | + -. It holds no "#", so that ids joined with it cannot be forged.
+func ValidID(s string) bool {
+	return s != "" && len(s) <= maxName && strings.Trim(s, nameRunes) == ""
 }

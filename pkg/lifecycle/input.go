@@ -78,14 +78,8 @@ func (m *Moment) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-const (
-	maxID   = 128 // characters
-	idRunes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@|+-"
-)
-
-// ValidID says whether s may name an organization, user, project, environment or external thing. It holds no "#", so
-// that ids joined with it cannot be forged.
-func ValidID(s string) bool { return s != "" && len(s) <= maxID && strings.Trim(s, idRunes) == "" }
+// ValidID says whether s may name an organization, user, project, environment or external thing.
+func ValidID(s string) bool { return apikey.ValidID(s) }
 
 // fieldErrors collects what is wrong with a request.
 type fieldErrors []apikey.FieldError
