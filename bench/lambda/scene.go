@@ -172,7 +172,7 @@ func makeKey(ctx context.Context, keys *lifecycle.Service) (apikey.Issued, error
 		ProjectID: "project_0123456789", EnvironmentID: new("production"), ExternalID: new("user|1@example.com"), Name: "bench",
 		Scopes:             []string{"orders:read", "orders:write", "orders:cancel", "orders:refund"},
 		AllowedCIDRs:       []string{"198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"},
-		RateLimitPerMinute: lifecycle.Limit{Said: true, N: &most}, DailyLimit: &most,
+		RateLimitPerMinute: lifecycle.Limit{Said: true, V: &most}, DailyLimit: &most,
 		ExpiresAt: &lifecycle.Moment{Time: time.Now().Add(24 * time.Hour)},
 	})
 }

@@ -219,7 +219,7 @@ func TestAKeyCannotMakeOneThatOutlivesItOrReachesFurther(t *testing.T) {
 func TestLimitsOfTheAskingKeyAreInEveryAnswer(t *testing.T) {
 	d := newDoor(t)
 	n := lifecycle.New{ProjectID: "shop", Name: "limited", Scopes: []string{"keys:read"}}
-	n.RateLimitPerMinute = lifecycle.Limit{Said: true, N: new(int64(3))}
+	n.RateLimitPerMinute = lifecycle.Limit{Said: true, V: new(int64(3))}
 	issued, err := d.Keys.Create(operator("acme"), n)
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func TestVerifyTellsOfGoodAndBadKeysAlike(t *testing.T) {
 
 func TestVerifyTellsWhatIsLeft(t *testing.T) {
 	d := newDoor(t)
-	n := lifecycle.New{ProjectID: "shop", Name: "limited", RateLimitPerMinute: lifecycle.Limit{Said: true, N: new(int64(10))}, DailyLimit: new(int64(100))}
+	n := lifecycle.New{ProjectID: "shop", Name: "limited", RateLimitPerMinute: lifecycle.Limit{Said: true, V: new(int64(10))}, DailyLimit: new(int64(100))}
 	issued, err := d.Keys.Create(operator("acme"), n)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestVerifyNamesWhatIsWrongWithTheQuestion(t *testing.T) {
 func TestAuthorizeLetsInAndSaysWhom(t *testing.T) {
 	d := newDoor(t)
 	n := lifecycle.New{ProjectID: "shop", Name: "n", EnvironmentID: new("test-1"), Scopes: []string{"orders:write", "orders:read"},
-		RateLimitPerMinute: lifecycle.Limit{Said: true, N: new(int64(100))}}
+		RateLimitPerMinute: lifecycle.Limit{Said: true, V: new(int64(100))}}
 	issued, err := d.Keys.Create(operator("acme"), n)
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (a
 	k := apikey.Key{
 		ID: minted.ID, KeyPrefix: minted.Prefix, OrganizationID: o.ID, ProjectID: n.ProjectID,
 		EnvironmentID: n.EnvironmentID, ExternalID: n.ExternalID, Name: n.Name, Scopes: sorted(n.Scopes), Enabled: true,
-		RateLimitPerMinute: n.RateLimitPerMinute.N, DailyLimit: n.DailyLimit, AllowedCIDRs: networks(n.AllowedCIDRs),
+		RateLimitPerMinute: n.RateLimitPerMinute.V, DailyLimit: n.DailyLimit, AllowedCIDRs: networks(n.AllowedCIDRs),
 		Metadata: object(n.Metadata), CreatedBy: by.ID, CreatedAt: now, UpdatedAt: now,
 		RotationIntervalDays: n.RotationIntervalDays, NextRotationAt: nextRotation(now, n.RotationIntervalDays),
 		RotationWebhookURL: n.RotationWebhookURL, RotationToSecretsManager: n.RotationToSecretsManager,

@@ -46,17 +46,20 @@ type New struct {
 	RotationToSecretsManager bool            `json:"rotation_to_secrets_manager"`
 }
 
-// Limit is a number, explicitly none, or not said.
-type Limit struct {
+// Maybe is a member of a body that may be absent, null, or there.
+type Maybe[T any] struct {
 	Said bool
-	N    *int64 // nil: unlimited
+	V    *T // nil: null, or absent
 }
 
-// UnmarshalJSON reads a whole number or null.
-func (l *Limit) UnmarshalJSON(b []byte) error {
-	l.Said, l.N = true, nil
-	return json.Unmarshal(b, &l.N)
+// UnmarshalJSON reads a value or null.
+func (m *Maybe[T]) UnmarshalJSON(b []byte) error {
+	m.Said, m.V = true, nil
+	return json.Unmarshal(b, &m.V)
 }
+
+// Limit is a number, explicitly none, or not said.
+type Limit = Maybe[int64]
 
 // Moment is a time given by a client: RFC 3339, or a date alone, which is its 00:00:00 UTC.
 type Moment struct{ time.Time }
@@ -100,7 +103,7 @@ func (n *New) Validate(now time.Time) []apikey.FieldError {
 	f.need(n.Name != "" && utf8.RuneCountInString(n.Name) <= MaxName && !strings.ContainsFunc(n.Name, unicode.IsControl),
 		"/name", "must have 1 to 200 characters, none of them a control character")
 	f = append(f, ValidateScopes(n.Scopes)...)
-	f.need(n.RateLimitPerMinute.N == nil || inLimit(*n.RateLimitPerMinute.N), "/rate_limit_per_minute", limitRule)
+	f.need(n.RateLimitPerMinute.V == nil || inLimit(*n.RateLimitPerMinute.V), "/rate_limit_per_minute", limitRule)
 	f.need(n.DailyLimit == nil || inLimit(*n.DailyLimit), "/daily_limit", limitRule)
 	f.cidrs(n.AllowedCIDRs)
 	f.metadata(n.Metadata)

@@ -58,7 +58,7 @@ func TestEveryFieldOutOfBoundsIsNamed(t *testing.T) {
 	zero, long := int64(0), "a#b"
 	_, err := h.Create(admin(), lifecycle.New{
 		ProjectID: "no spaces", EnvironmentID: &long, ExternalID: &long, Name: "", Scopes: []string{"a b", "x", "x"},
-		RateLimitPerMinute: lifecycle.Limit{Said: true, N: &zero}, DailyLimit: &zero, AllowedCIDRs: []string{"10.0.0.0/33"},
+		RateLimitPerMinute: lifecycle.Limit{Said: true, V: &zero}, DailyLimit: &zero, AllowedCIDRs: []string{"10.0.0.0/33"},
 		Metadata: []byte("[]"), ExpiresAt: &lifecycle.Moment{Time: h.clock()}, RotationIntervalDays: new(0),
 		RotationWebhookURL: new("http://example.com/"),
 	})
@@ -429,7 +429,7 @@ func TestPlansBoundLimits(t *testing.T) {
 	_, err := free.Create(admin(), basic())
 	wantCode(t, err, apikey.PlanRefused)
 	for _, n := range []*int64{nil, new(int64(601))} {
-		_, err := trial.Create(admin(), lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, N: n}})
+		_, err := trial.Create(admin(), lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, V: n}})
 		wantCode(t, err, apikey.PlanRefused)
 	}
 	for range 3 { // keys that run the service take no place and are bound by no limit
@@ -629,7 +629,7 @@ func TestAChangeThatIsDecidedAgainIsNotMadeForAKeyThatWasEndedMeanwhile(t *testi
 
 func TestARotationWithoutGraceGivesNoSecondMinute(t *testing.T) {
 	h := newHouse(t, "enterprise")
-	issued := h.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, N: new(int64(3))}})
+	issued := h.mustCreate(t, lifecycle.New{ProjectID: "p", Name: "n", RateLimitPerMinute: lifecycle.Limit{Said: true, V: new(int64(3))}})
 	admitted := 0
 	for range 4 {
 		for range 4 {
