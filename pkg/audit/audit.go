@@ -20,15 +20,19 @@ type Action string
 
 // The actions so far.
 const (
-	Created    Action = "api_key.created"
-	Rotated    Action = "api_key.rotated"
-	GraceEnded Action = "api_key.grace_ended"
-	GraceMoved Action = "api_key.grace_extended"
-	Revoked    Action = "api_key.revoked"
-	Archived   Action = "api_key.archived"
-	Disabled   Action = "api_key.disabled"
-	Expired    Action = "api_key.expired"
-	OrgCreated Action = "organization.created"
+	Created     Action = "api_key.created"
+	Rotated     Action = "api_key.rotated"
+	GraceEnded  Action = "api_key.grace_ended"
+	GraceMoved  Action = "api_key.grace_extended"
+	Revoked     Action = "api_key.revoked"
+	Archived    Action = "api_key.archived"
+	Reactivated Action = "api_key.reactivated"
+	Disabled    Action = "api_key.disabled"
+	Enabled     Action = "api_key.enabled"
+	Updated     Action = "api_key.updated"
+	Expired     Action = "api_key.expired"
+	OrgCreated  Action = "organization.created"
+	OrgUpdated  Action = "organization.updated"
 )
 
 // Entry is one thing that happened.
@@ -45,6 +49,36 @@ type Entry struct {
 	Changes        []Change
 }
 
+// entryJSON is an Entry as clients see it.
+type entryJSON struct {
+	ID             string     `json:"id"`
+	OrganizationID string     `json:"organization_id"`
+	At             time.Time  `json:"at"`
+	Action         Action     `json:"action"`
+	Actor          actorJSON  `json:"actor"`
+	Address        *string    `json:"address"`
+	RequestID      string     `json:"request_id"`
+	KeyID          *apikey.ID `json:"key_id"`
+	Changes        []Change   `json:"changes"`
+}
+
+type actorJSON struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"`
+}
+
+// MarshalJSON prints an Entry with every field present: null where there is no address or key.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	out := entryJSON{e.ID, e.OrganizationID, e.At, e.Action, actorJSON{e.ActorKind, e.ActorID}, nil, e.RequestID, e.KeyID, e.Changes}
+	if e.Address != "" {
+		out.Address = &e.Address
+	}
+	if out.Changes == nil {
+		out.Changes = []Change{}
+	}
+	return json.Marshal(out)
+}
+
 // Change is one field's value before and after, as JSON; null where there was or is none.
 type Change struct {
 	Field string          `json:"field"`
@@ -55,6 +89,22 @@ type Change struct {
 // NewID makes an entry's id for a moment: a ULID with its own randomness.
 func NewID(at time.Time) string {
 	return ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()).String()
+}
+
+// FirstID is below the id of every entry of that moment and later, and above all earlier ones; "" for a moment that no
+// entry can have, as the zero one.
+func FirstID(at time.Time) string {
+	ms := at.UnixMilli()
+	if at.IsZero() || ms < 0 || uint64(ms) > ulid.MaxTime() {
+		return ""
+	}
+	return ulid.MustNew(uint64(ms), nil).String()
+}
+
+// ValidID says whether an entry may have the id.
+func ValidID(id string) bool {
+	u, err := ulid.ParseStrict(id)
+	return err == nil && u.String() == id
 }
 
 // Diff lists the fields that differ between two states of a key, in the order of their names; before is nil for a new

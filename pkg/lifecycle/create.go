@@ -19,6 +19,11 @@ import (
 // caller, with ScopeNotAllowed a service scope outside the organization's, and with PlanRefused a limit above the plan's
 // or one key too many. A full plan first ends its expired keys.
 func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
+	return s.CreateOnce(ctx, Once{}, n)
+}
+
+// CreateOnce is Create, made once: see Once.
+func (s *Service) CreateOnce(ctx context.Context, once Once, n New) (apikey.Issued, error) {
 	by := caller.From(ctx)
 	if err := need(by, apikey.KeysWrite); err != nil {
 		return apikey.Issued{}, err
@@ -28,16 +33,17 @@ func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
 	}
 	var issued apikey.Issued
 	err := s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
-		o, p, err := s.room(ctx, by, n.takesPlace())
+		given, err := once.again(ctx, s, by)
 		if err != nil {
 			return c, err
 		}
-		r, text, err := s.draft(by, o, p, n)
-		if err != nil {
-			return c, err
+		if given != nil {
+			issued = given.issued()
+			return c, errNothingToDo
 		}
-		if c, err = creation(by, o, p, r); err == nil {
-			issued = apikey.Issued{Key: c.Create.Key.At(r.CreatedAt), Plaintext: text}
+		c, issued, err = s.creation(ctx, by, n)
+		if err == nil {
+			err = once.keep(ctx, s, by, &c, nil, issued)
 		}
 		return c, err
 	})
@@ -47,8 +53,36 @@ func (s *Service) Create(ctx context.Context, n New) (apikey.Issued, error) {
 	return issued, nil
 }
 
-// takesPlace says whether the key counts in its organization's plan: keys that run the service itself do not.
-func (n *New) takesPlace() bool { return !slices.Contains(n.Scopes, apikey.OrgAdmin) }
+// runsTheService says whether a key with the scopes is one of those that take no place in a plan and are bound by none.
+func runsTheService(scopes []string) bool { return slices.Contains(scopes, apikey.OrgAdmin) }
+
+// takesPlace says whether a key counts in its organization's plan: not one that runs the service, was replaced, or is
+// archived, revoked or over.
+func takesPlace(k *apikey.Key, now time.Time) bool {
+	return !runsTheService(k.Scopes) && k.ReplacedByKeyID == nil && k.ArchivedAt == nil && k.RevokedAt == nil && !k.Over(now)
+}
+
+// creation decides one attempt of Create.
+func (s *Service) creation(ctx context.Context, by caller.Caller, n New) (Change, apikey.Issued, error) {
+	o, p, err := s.room(ctx, by, !runsTheService(n.Scopes))
+	if err != nil {
+		return Change{}, apikey.Issued{}, err
+	}
+	r, text, err := s.draft(by, o, p, n)
+	if err != nil {
+		return Change{}, apikey.Issued{}, err
+	}
+	e, err := entry(by, r.CreatedAt, audit.Created, nil, r.Key)
+	if err != nil {
+		return Change{}, apikey.Issued{}, err
+	}
+	r = stamp(r, e)
+	c := Change{Create: &r, Entry: e}
+	if r.Counted {
+		c.Count = o.taken(p)
+	}
+	return c, apikey.Issued{Key: r.Key.At(r.CreatedAt), Plaintext: text}, nil
+}
 
 // draft is the record of a new key, if the caller and the plan allow it.
 func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (apikey.Record, apikey.Plaintext, error) {
@@ -67,31 +101,17 @@ func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (a
 	if !n.RateLimitPerMinute.Said {
 		k.RateLimitPerMinute = new(p.DefaultPerMinute)
 	}
-	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: n.takesPlace()}
+	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: !runsTheService(n.Scopes)}
 	if err := mayGrant(by, &k); err != nil {
 		return r, minted.Plaintext, err
 	}
-	if err := mayServe(o, k.Scopes); err != nil {
+	if err := mayServe(s.allowed(o), k.Scopes); err != nil {
 		return r, minted.Plaintext, err
 	}
-	if !n.takesPlace() { // a key that runs the service is bound by no plan
+	if !r.Counted { // a key that runs the service is bound by no plan
 		return r, minted.Plaintext, nil
 	}
 	return r, minted.Plaintext, withinPlan(p, &k)
-}
-
-// creation is the Change that adds r.
-func creation(by caller.Caller, o Organization, p plan.Plan, r apikey.Record) (Change, error) {
-	e, err := entry(by, r.CreatedAt, audit.Created, nil, r.Key)
-	if err != nil {
-		return Change{}, err
-	}
-	r = stamp(r, e)
-	c := Change{Create: &r, Entry: e}
-	if r.Counted {
-		c.Count = &Count{OrganizationID: r.OrganizationID, Delta: 1, Version: o.Version, Max: p.Keys}
-	}
-	return c, nil
 }
 
 func withinPlan(p plan.Plan, k *apikey.Key) error {

@@ -13,7 +13,7 @@ func (s *Service) Get(ctx context.Context, id apikey.ID) (apikey.Key, error) {
 	if err := need(by, apikey.KeysRead); err != nil {
 		return apikey.Key{}, err
 	}
-	r, err := s.peek(ctx, by.OrganizationID, id)
+	r, err := s.peek(ctx, by, id)
 	if err != nil {
 		return apikey.Key{}, err
 	}
@@ -42,7 +42,7 @@ func (s *Service) Confirm(ctx context.Context, prefix string) error {
 	id, err := s.Format.ParsePrefix(prefix)
 	if err == nil {
 		var r apikey.Record
-		if r, err = s.peek(ctx, by.OrganizationID, id); apikey.CodeOf(err) == apikey.Unavailable {
+		if r, err = s.peek(ctx, by, id); apikey.CodeOf(err) == apikey.Unavailable {
 			return err
 		}
 		if err == nil && r.KeyPrefix == prefix {
@@ -64,7 +64,7 @@ func (s *Service) Self(ctx context.Context) (apikey.Key, error) {
 
 // look is a key of the caller's organization as it is shown. It changes nothing.
 func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Key, error) {
-	r, err := s.peek(ctx, by.OrganizationID, id)
+	r, err := s.peek(ctx, by, id)
 	if err != nil {
 		return apikey.Key{}, err
 	}
@@ -74,7 +74,7 @@ func (s *Service) look(ctx context.Context, by caller.Caller, id apikey.ID) (api
 // settled is r as it is shown, after finishing what a crash may have left closing, if that can be finished now.
 func (s *Service) settled(ctx context.Context, r apikey.Record) apikey.Key {
 	if r.Closing != nil {
-		if finished, err := s.read(ctx, r.OrganizationID, r.ID); err == nil {
+		if finished, err := s.read(ctx, owner(&r), r.ID); err == nil {
 			r = finished
 		}
 	}

@@ -18,7 +18,7 @@ func (s *Service) Revoke(ctx context.Context, id apikey.ID, reason string) error
 		return err
 	}
 	return s.change(ctx, apikey.CloseRevoke, func(ctx context.Context) (Change, error) {
-		r, err := s.peek(ctx, by.OrganizationID, id) // a closing one too: it is to end anyway
+		r, err := s.peek(ctx, by, id) // a closing one too: it is to end anyway
 		if err != nil {
 			return Change{}, err
 		}
@@ -30,7 +30,7 @@ func (s *Service) Revoke(ctx context.Context, id apikey.ID, reason string) error
 		}
 		now, next := s.now(), r
 		revoke(&next, now, reason)
-		return s.update(by, now, audit.Revoked, r, next)
+		return s.update(ctx, by, now, audit.Revoked, r, next)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/caller"
@@ -49,6 +50,8 @@ func mayGrant(by caller.Caller, k *apikey.Key) error {
 	switch {
 	case !manages:
 		return nil
+	case by.Own:
+		return apikey.Errorf(apikey.Escalation, "Members make and change keys without management scopes alone: such a key would reach beyond their own.")
 	case !by.Until.IsZero() && (end == nil || end.After(by.Until)):
 		return apikey.Errorf(apikey.Escalation, "A key with management scopes cannot outlive the key that makes or changes it: expires_at must be %s or earlier.",
 			by.Until.Format("2006-01-02T15:04:05.999Z07:00"))
@@ -56,6 +59,12 @@ func mayGrant(by caller.Caller, k *apikey.Key) error {
 		return apikey.Errorf(apikey.Escalation, "A key with management scopes cannot be used from more networks than the key that makes or changes it.")
 	}
 	return nil
+}
+
+// mayManage refuses a caller who does not hold all of a key's management scopes.
+func mayManage(by caller.Caller, k *apikey.Key) error {
+	by.Until, by.CIDRs = time.Time{}, nil
+	return mayGrant(by, k)
 }
 
 // within says whether every address allowed by inner is allowed by outer, where an empty list allows all.
@@ -74,9 +83,9 @@ func within(inner []string, outer []netip.Prefix) bool {
 }
 
 // mayServe refuses service scopes that the organization may not have.
-func mayServe(o Organization, scopes []string) error {
+func mayServe(allowed, scopes []string) error {
 	for _, scope := range scopes {
-		if !apikey.IsManagement(scope) && !slices.ContainsFunc(o.AllowedScopes, func(a string) bool { return covers(a, scope) }) {
+		if !apikey.IsManagement(scope) && !slices.ContainsFunc(allowed, func(a string) bool { return covers(a, scope) }) {
 			return apikey.Errorf(apikey.ScopeNotAllowed, "The scope %s is not among those that your organization may use. Ask whoever runs this service.", scope)
 		}
 	}

@@ -25,6 +25,11 @@ type Rotated struct {
 // predecessor is in its grace a rotation is refused with RotationInProgress, except one without grace: that one ends the
 // whole line, because a leak must always be answerable. It refuses with WrongState a key that is not active or disabled.
 func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration) (Rotated, error) {
+	return s.RotateOnce(ctx, Once{}, id, grace)
+}
+
+// RotateOnce is Rotate, made once: see Once.
+func (s *Service) RotateOnce(ctx context.Context, once Once, id apikey.ID, grace *time.Duration) (Rotated, error) {
 	by, period, err := s.graceAsked(ctx, grace, 0)
 	if err != nil {
 		return Rotated{}, err
@@ -35,7 +40,18 @@ func (s *Service) Rotate(ctx context.Context, id apikey.ID, grace *time.Duration
 		closeAs = apikey.CloseDisable
 	}
 	err = s.change(ctx, closeAs, func(ctx context.Context) (c Change, err error) {
+		given, err := once.again(ctx, s, by)
+		if err != nil {
+			return c, err
+		}
+		if given != nil && given.Old != nil {
+			rotated = Rotated{given.Old.key(), given.issued()}
+			return c, errNothingToDo
+		}
 		rotated, c, err = s.rotation(ctx, by, id, period)
+		if err == nil {
+			err = once.keep(ctx, s, by, &c, &rotated.Old, rotated.New)
+		}
 		return c, err
 	})
 	if err != nil {
@@ -66,7 +82,7 @@ func (s *Service) graceAsked(ctx context.Context, grace *time.Duration, least ti
 
 // rotation decides one attempt.
 func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, grace time.Duration) (Rotated, Change, error) {
-	old, err := s.read(ctx, by.OrganizationID, id)
+	old, err := s.read(ctx, by, id)
 	if err != nil {
 		return Rotated{}, Change{}, err
 	}
@@ -131,7 +147,7 @@ func (s *Service) inGraceBefore(ctx context.Context, r *apikey.Record, now time.
 	if r.Predecessor == nil {
 		return nil, nil
 	}
-	p, err := s.read(ctx, r.OrganizationID, *r.Predecessor)
+	p, err := s.read(ctx, owner(r), *r.Predecessor)
 	if err != nil || !p.InGrace(now) {
 		return nil, err
 	}
@@ -219,7 +235,7 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 	}
 	err := s.change(ctx, closeAs, func(ctx context.Context) (Change, error) {
 		now := s.now()
-		r, err := s.read(ctx, by.OrganizationID, id)
+		r, err := s.read(ctx, by, id)
 		if err == nil && !r.InGrace(now) {
 			r, err = s.graceOf(ctx, &r, now)
 		}
@@ -230,7 +246,7 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 		if err := move(&next, now); err != nil {
 			return Change{}, err
 		}
-		c, err := s.update(by, now, action, r, next)
+		c, err := s.update(ctx, by, now, action, r, next)
 		if err == nil && action == audit.GraceMoved {
 			err = s.withSuccessor(ctx, &r, &c)
 		}
@@ -248,7 +264,7 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 // withSuccessor has the Change that prolongs old's grace touch the successor too, so that it and a rotation of the
 // successor know of each other, whatever their clocks say.
 func (s *Service) withSuccessor(ctx context.Context, old *apikey.Record, c *Change) error {
-	next, err := s.read(ctx, old.OrganizationID, *old.ReplacedByKeyID)
+	next, err := s.read(ctx, owner(old), *old.ReplacedByKeyID)
 	switch {
 	case err != nil:
 		return err

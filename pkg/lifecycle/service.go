@@ -1,4 +1,5 @@
-// Package lifecycle holds the verbs of a key's life: create, list, get, rotate, end or extend a grace, revoke. Each
+// Package lifecycle holds the verbs of a key's life: create, list, get, update, rotate, end or extend a grace, archive,
+// reactivate, revoke, and what goes with them: an organization's plan and its audit trail. Each
 // verb decides, where the data is touched, whether the caller may; each change is one transaction of everything it
 // touches, the plan's count and the audit entry included, so a crash leaves all of it or nothing.
 //
@@ -37,6 +38,10 @@ type Service struct {
 	Format apikey.Format
 	Now    func() time.Time
 	Grace  time.Duration // of a rotation that does not say; 0: DefaultGrace
+
+	DefaultPlan   string   // of organizations for which neither operators nor tokens name one; "": plan.Free
+	AllowedScopes []string // service scopes of organizations for which operators named none
+	Seal          Sealer   // nil: changes are not kept for being asked for once
 }
 
 // now is the moment as it is stored: UTC, whole milliseconds.
@@ -95,7 +100,7 @@ func (s *Service) alive(ctx context.Context) error {
 	if by.Kind != caller.Key || err != nil {
 		return nil
 	}
-	r, err := s.peek(ctx, by.OrganizationID, id)
+	r, err := s.peek(ctx, by, id)
 	if err == nil && (r.State() != apikey.Active || r.Over(s.now())) {
 		err = apikey.Errorf(apikey.RevokedKey, "The key that asks was ended meanwhile.")
 	}
@@ -148,23 +153,29 @@ func unavailable(cause error) error {
 		Cause: cause}
 }
 
-// read returns a key of the organization, after finishing what a crash may have left closing. Any other organization's
-// key is not found.
-func (s *Service) read(ctx context.Context, organizationID string, id apikey.ID) (apikey.Record, error) {
-	r, err := s.peek(ctx, organizationID, id)
-	for err == nil && r.Closing != nil {
+// read returns a key that exists for the caller, after finishing what a crash may have left closing.
+func (s *Service) read(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Record, error) {
+	return s.readToEnd(ctx, by, id, "")
+}
+
+// readToEnd is read for a change that is to end the key by the verb: a closing that the caller's own request began is left
+// for that change to complete.
+func (s *Service) readToEnd(ctx context.Context, by caller.Caller, id apikey.ID, verb string) (apikey.Record, error) {
+	r, err := s.peek(ctx, by, id)
+	for err == nil && r.Closing != nil && !(r.Closing.Verb == verb && r.Closing.ActorID == by.ID && r.Closing.RequestID == by.RequestID) {
 		if err = s.finish(ctx, r); err == nil {
-			r, err = s.peek(ctx, organizationID, id)
+			r, err = s.peek(ctx, by, id)
 		}
 	}
 	return r, err
 }
 
-// peek returns a key of the organization as it stands.
-func (s *Service) peek(ctx context.Context, organizationID string, id apikey.ID) (apikey.Record, error) {
+// peek returns a key that exists for the caller, as it stands. What belongs to another organization does not exist, nor, for
+// whoever may touch their own alone, what another has made.
+func (s *Service) peek(ctx context.Context, by caller.Caller, id apikey.ID) (apikey.Record, error) {
 	r, err := s.Store.Key(ctx, id)
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && r.OrganizationID != organizationID:
+	case errors.Is(err, ErrNotFound), err == nil && (r.OrganizationID != by.OrganizationID || by.Own && r.CreatedBy != by.ID):
 		return apikey.Record{}, apikey.Errorf(apikey.NotFound, "There is no key %s.", id)
 	case err != nil:
 		return apikey.Record{}, unavailable(err)
@@ -175,7 +186,7 @@ func (s *Service) peek(ctx context.Context, organizationID string, id apikey.ID)
 // finish commits the ending that a closing key was promised, in the name of whoever asked for it.
 func (s *Service) finish(ctx context.Context, closing apikey.Record) error {
 	return s.change(ctx, "", func(ctx context.Context) (Change, error) {
-		r, err := s.peek(ctx, closing.OrganizationID, closing.ID)
+		r, err := s.peek(ctx, owner(&closing), closing.ID)
 		if err != nil {
 			return Change{}, err
 		}
@@ -187,8 +198,13 @@ func (s *Service) finish(ctx context.Context, closing apikey.Record) error {
 		by.Address, _ = netip.ParseAddr(r.Closing.Address) // the zero Addr for none
 		now := s.now()
 		next, action := promised(r, now)
-		return s.update(by, now, action, r, next)
+		return s.update(ctx, by, now, action, r, next)
 	})
+}
+
+// owner is a key's organization itself, for what is done on nobody's behalf.
+func owner(r *apikey.Record) caller.Caller {
+	return caller.Caller{OrganizationID: r.OrganizationID, Kind: caller.Operator, ID: "latchkey"}
 }
 
 // promised is what a closing key is to become.
@@ -205,17 +221,25 @@ func promised(r apikey.Record, now time.Time) (apikey.Record, audit.Action) {
 	return r, audit.Disabled
 }
 
-// update is the Change that turns before into after, with its audit entry and the plan's count.
-func (s *Service) update(by caller.Caller, now time.Time, action audit.Action, before, after apikey.Record) (Change, error) {
+// update is the Change that turns before into after, with its audit entry and the plan's count. It refuses with PlanFull a
+// key that is to take a place where none is free. A revoked key's secret does not stay sealed anywhere.
+func (s *Service) update(ctx context.Context, by caller.Caller, now time.Time, action audit.Action, before, after apikey.Record) (Change, error) {
 	entry, err := entry(by, now, action, &before.Key, after.Key)
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Entry: entry, Update: []Update{{Record: stamp(after, entry), Closing: before.Closing != nil}}}
-	if before.Counted && !after.Counted {
-		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
+	c := Change{Entry: entry}
+	if after.RevokedAt != nil && after.Sealed != nil {
+		c.Destroy, after.Sealed = []apikey.Sealed{*after.Sealed}, nil
 	}
-	return c, nil
+	c.Update = []Update{{Record: stamp(after, entry), Closing: before.Closing != nil}}
+	switch {
+	case before.Counted && !after.Counted:
+		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
+	case !before.Counted && after.Counted:
+		c.Count, err = s.comeBack(ctx, by)
+	}
+	return c, err
 }
 
 // stamp makes r the next version, as written by the change that entry tells of. UpdatedAt never goes back, whatever the

@@ -4,6 +4,9 @@ package plan
 
 import "math"
 
+// Free is the plan of organizations for which nobody said another.
+const Free = "free"
+
 // Unlimited stands for no bound, in a number of keys and in a limit.
 const Unlimited = math.MaxInt64
 
@@ -23,7 +26,7 @@ type Table map[string]Plan
 func Default() Table {
 	table := Table{}
 	for _, p := range []Plan{
-		{"free", 0, 60, 60, Unlimited},
+		{Free, 0, 60, 60, Unlimited},
 		{"personal", 0, 60, 60, Unlimited},
 		{"trial", 1, 60, 600, Unlimited},
 		{"pro", 1, 60, 600, Unlimited},
