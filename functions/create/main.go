@@ -15,6 +15,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "create:", err)
 		os.Exit(1)
 	}
-	a.API.Admit = gateway.Admitted
+	a.API.Gate = gateway.Gate{}
 	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("create")...), a.Log))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/awslabs/aws-lambda-go-api-proxy/core"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -76,7 +77,18 @@ func join[T fmt.Stringer](list []T) string {
 	return strings.Join(texts, " ")
 }
 
-// Admitted is what the authorizer at the management door decided about r's key, for httpapi.API.Admit. It comes with the
+// Gate is the authorizer at the management door, for httpapi.API.Gate.
+type Gate struct{}
+
+// Key is Admitted.
+func (Gate) Key(r *http.Request, ask verify.Request) verify.Decision { return Admitted(r, ask) }
+
+// Person refuses everybody: this authorizer takes keys alone.
+func (Gate) Person(*http.Request) (caller.Caller, error) {
+	return caller.Caller{}, apikey.Errorf(apikey.InvalidToken, "This service takes no tokens: use an API key.")
+}
+
+// Admitted is what the authorizer at the management door decided about r's key. It comes with the
 // event that Serve made r of, and from nowhere else. Where no authorizer decided, or not about what is asked, the
 // deployment is wrong and not the client: the Decision is Unavailable, which refuses, and its Cause says what is wrong.
 func Admitted(r *http.Request, ask verify.Request) verify.Decision {

@@ -398,7 +398,7 @@ func TestTheLogTellsWhoAskedForWhatAndNoSecret(t *testing.T) {
 		}
 	}
 	line := regexp.MustCompile(`"msg":"request","request_id":"req_[0-9A-Z]{26}","method":"GET","route":"/v1/api-keys/{id}","status":404,"duration_ms":0,` +
-		`"key_prefix":"` + d.manager.Key.KeyPrefix + `","code":"not_found","client":"` + netip.MustParseAddr("192.0.2.1").String() + `"}`)
+		`"key_prefix":"` + d.manager.Key.KeyPrefix + `","code":"not_found","caller":"key","client":"` + netip.MustParseAddr("192.0.2.1").String() + `"}`)
 	if !line.MatchString(log) {
 		t.Errorf("no line is as it should be: %s", log)
 	}

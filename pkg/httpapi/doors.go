@@ -53,7 +53,7 @@ func (a *API) verify(ctx context.Context, ask verify.Request, h http.Header) (ve
 	ask.OrganizationID = caller.From(ctx).OrganizationID
 	d := a.Verifier.Verify(ctx, ask)
 	if d.Code == apikey.Unavailable {
-		return verdict{}, unavailable(&d)
+		return verdict{}, refusal(&d)
 	}
 	h.Set("Cache-Control", "no-store")
 	found := verdict{Valid: d.Allowed(), Code: d.Code, RateLimits: rateLimits(d.Limits)}
@@ -99,9 +99,9 @@ func (a *API) authorize(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	d, ok := a.admit(w, r, ask)
-	if !ok {
-		return nil
+	d, err := a.admit(w, r, ask)
+	if err != nil {
+		return err
 	}
 	setIdentity(w.Header(), &d)
 	w.Header().Set("Cache-Control", "no-store")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -33,9 +34,16 @@ type API struct {
 	// AllowedOrigins are those whose pages may call from a browser (CORS), as browsers write them: https://example.com.
 	AllowedOrigins []string
 
-	// Admit decides about the key of a request. nil asks the Verifier; behind an authorizer that has asked it already, the
-	// answer comes with the request.
-	Admit func(*http.Request, verify.Request) verify.Decision
+	// People says who a person's token is, with apikey.InvalidToken for nobody, and apikey.Unavailable when that cannot be
+	// said now. nil: keys alone sign in.
+	People func(ctx context.Context, token string) (caller.Caller, error)
+
+	// Gate is asked in place of the Verifier and of People, where an authorizer before the service has decided already.
+	// nil: the API asks by itself.
+	Gate Gate
+
+	PeopleOnly      bool     // keys are managed by people alone: see admission
+	KeysShapeScopes []string // management scopes that keys made at /v1/keys are given, as far as their maker holds them
 }
 
 // Any is the Method of a route that takes every method.
@@ -64,8 +72,8 @@ func (a *API) Routes(functions ...string) []Route {
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate", endpoint(a, http.StatusOK, readRotation, a.rotate)},
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/end", endpoint(a, http.StatusOK, readEnding, a.endGrace)},
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/extend", endpoint(a, http.StatusOK, readExtension, a.extendGrace)},
-		{"verify", "POST", "/v1/api-keys/verify", endpoint(a, http.StatusOK, readQuestion, a.verify)},
-		{"verify", "GET", "/v1/api-keys/me", endpoint(a, http.StatusOK, readNothing, a.me)},
+		{"verify", "POST", "/v1/api-keys/verify", endpointFor(a, (*API).keysToo, http.StatusOK, readQuestion, a.verify)},
+		{"verify", "GET", "/v1/api-keys/me", endpointFor(a, (*API).keysToo, http.StatusOK, readNothing, a.me)},
 		{"verify", Any, "/v1/authorize", a.authorize},
 	}
 	return slices.DeleteFunc(table, func(r Route) bool {

@@ -31,6 +31,7 @@ type request struct {
 	*http.Request
 	format  apikey.Format
 	now     time.Time
+	confirm func(prefix string) error // refuses a prefix that is not the key's own: another brand's or environment's
 	params  map[string]string
 	members map[string]json.RawMessage
 	faults  []apikey.FieldError
@@ -40,6 +41,7 @@ type request struct {
 // readRequest is what read makes of r, or the error that tells all that is wrong with it.
 func readRequest[In any](a *API, r *http.Request, read func(*request) In) (In, error) {
 	req := &request{Request: r, format: a.Verifier.Format, now: a.Now()}
+	req.confirm = func(prefix string) error { return a.Keys.Confirm(r.Context(), prefix) }
 	req.query()
 	in := read(req)
 	for _, name := range slices.Sorted(maps.Keys(req.params)) {
@@ -85,14 +87,23 @@ var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
 func pointer(name string) string { return "/" + pointerEscapes.Replace(name) }
 
 // keyID is the path's key: its id or its public prefix.
-func (r *request) keyID() apikey.ID {
+func (r *request) keyID() apikey.ID { return r.keyNamed(apikey.ParseID) }
+
+// keyNamed is the path's key: its id, in one of the forms, or its public prefix.
+func (r *request) keyNamed(forms ...func(string) (apikey.ID, error)) apikey.ID {
 	text := r.PathValue("id")
-	if id, err := apikey.ParseID(text); err == nil {
-		return id
+	for _, parse := range forms {
+		if id, err := parse(text); err == nil {
+			return id
+		}
 	}
 	id, err := r.format.ParsePrefix(text)
 	if err != nil {
 		r.refuse(apikey.NotFound, "There is no such key.")
+		return 0
+	}
+	if err := r.confirm(text); err != nil && r.err == nil {
+		r.err = err
 	}
 	return id
 }

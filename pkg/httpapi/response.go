@@ -13,6 +13,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -23,6 +24,7 @@ type response struct {
 	started   time.Time
 	head      bool
 	status    int         // 0 until the answer has begun
+	kind      caller.Kind // of who was let in; "" for nobody
 	keyPrefix string      // of the key that was presented, if it was one
 	code      apikey.Code // why the request was refused, or what was found of its key
 }
@@ -82,10 +84,10 @@ func (w *response) send(status int, body any) error {
 func (a *API) fail(w *response, r *http.Request, err error) {
 	e := *asError(err)
 	e.RequestID, w.code = w.requestID, e.Code
-	switch {
-	case e.Code == apikey.InsufficientScope:
-		w.Header().Set("WWW-Authenticate", verify.Challenge(e.Scope))
-	case e.Code == apikey.Unavailable:
+	if text := challenge(&e); text != "" && w.Header().Get("WWW-Authenticate") == "" {
+		w.Header().Set("WWW-Authenticate", text)
+	}
+	if e.Code == apikey.Unavailable {
 		w.Header().Set("Retry-After", "1")
 	}
 	if e.Cause != nil {
@@ -96,6 +98,19 @@ func (a *API) fail(w *response, r *http.Request, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	verify.WriteError(w, &e)
+}
+
+// challenge is the WWW-Authenticate value that an error needs (RFC 6750, section 3), "" for none.
+func challenge(e *apikey.Error) string {
+	switch {
+	case e.Code == apikey.InsufficientScope:
+		return verify.Challenge(e.Scope)
+	case e.Code == apikey.MissingKey:
+		return `Bearer realm="latchkey"`
+	case e.Code.Status() == http.StatusUnauthorized:
+		return `Bearer realm="latchkey", error="invalid_token"`
+	}
+	return ""
 }
 
 // rescue turns a panic into an answer. What panicked is logged by its type, as its text might hold anything; the
@@ -123,7 +138,7 @@ func (a *API) logCause(w *response, r *http.Request, err error) {
 }
 
 // logRequest says what was asked, by whom and how it ended, in words of our own and the key's public prefix: never the
-// path, the query, a header or a body.
+// path, the query, a header, a body, or what a token says of a person.
 func (a *API) logRequest(w *response, r *http.Request) {
 	a.Log.LogAttrs(r.Context(), slog.LevelInfo, "request",
 		slog.String("request_id", w.requestID),
@@ -133,6 +148,7 @@ func (a *API) logRequest(w *response, r *http.Request) {
 		slog.Float64("duration_ms", float64(a.Now().Sub(w.started).Microseconds())/1000),
 		slog.String("key_prefix", w.keyPrefix),
 		slog.String("code", string(w.code)),
+		slog.String("caller", string(w.kind)),
 		slog.String("client", verify.ClientAddress(r, a.TrustedHops).String()))
 }
 
