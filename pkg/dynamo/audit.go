@@ -1,7 +1,6 @@
 package dynamo
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,31 +27,37 @@ func (s *Store) entry(e audit.Entry) (step, error) {
 	return create(s.tables.Audit, i), nil
 }
 
-// Entries is one consistent Query, newest first.
+// Entries is one consistent Query backwards, as if an earlier one had ended at q.Before.
 func (s *Store) Entries(ctx context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.tables.Audit,
 		ConsistentRead:            aws.Bool(true),
 		ScanIndexForward:          aws.Bool(false),
-		KeyConditionExpression:    aws.String("#pk = :pk AND #sk BETWEEN :from AND :to"),
-		ExpressionAttributeNames:  map[string]string{"#pk": attrPK, "#sk": attrSK},
-		ExpressionAttributeValues: item{":pk": text(q.OrganizationID), ":from": text(q.After + "!"), ":to": text(cmp.Or(q.Before, "~"))},
+		KeyConditionExpression:    aws.String("#pk = :pk"),
+		ExpressionAttributeNames:  map[string]string{"#pk": attrPK},
+		ExpressionAttributeValues: item{":pk": text(q.OrganizationID)},
 	}
-	items, err := s.query(ctx, "reading the audit trail", in, q.Limit+2) // BETWEEN holds its upper end, which is not asked for
+	if q.Before != "" {
+		if q.Before <= q.After { // DynamoDB refuses to begin outside of what is asked for
+			return nil, false, nil
+		}
+		in.ExclusiveStartKey = primaryKey(q.OrganizationID, q.Before)
+	}
+	if q.After != "" {
+		in.KeyConditionExpression = aws.String("#pk = :pk AND #sk > :after")
+		in.ExpressionAttributeNames["#sk"], in.ExpressionAttributeValues[":after"] = attrSK, text(q.After)
+	}
+	items, err := s.query(ctx, "reading the audit trail", in, q.Limit+1)
 	if err != nil {
 		return nil, false, err
 	}
-	entries := make([]audit.Entry, 0, len(items))
-	for _, i := range items {
-		e, err := readEntry(i)
-		if err != nil {
+	entries := make([]audit.Entry, min(len(items), q.Limit))
+	for n := range entries {
+		if entries[n], err = readEntry(items[n]); err != nil {
 			return nil, false, failure("reading an audit entry", err)
 		}
-		if e.ID != q.Before {
-			entries = append(entries, e)
-		}
 	}
-	return entries[:min(len(entries), q.Limit)], len(entries) > q.Limit, nil
+	return entries, len(items) > q.Limit, nil
 }
 
 func readEntry(i item) (audit.Entry, error) {

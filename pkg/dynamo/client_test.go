@@ -74,7 +74,7 @@ func awsError(name string, reasons ...string) string {
 	return string(b)
 }
 
-// calls are the ways to write: the transaction is of a hot item, its profile, the organization and the audit entry.
+// calls are the ways to write: the transaction is of a hot item, its profile, the audit entry and the organization.
 var calls = map[string]func(context.Context, *dynamo.Store) error{
 	"Debit": func(ctx context.Context, s *dynamo.Store) error {
 		_, admitted, err := s.Debit(ctx, verify.Debit{ID: 1, Hash: apikey.NewPlaintext("x").Hash(), Cost: 1, At: noon})
@@ -106,10 +106,10 @@ func TestEveryRefusedWriteHasItsName(t *testing.T) {
 		{"Commit", cancelled("TransactionConflict", "None", "None", "None"), apikey.ErrConflict},
 		{"Commit", cancelled("None", "None", "TransactionConflict", "None"), apikey.ErrConflict},
 		{"Commit", cancelled("ConditionalCheckFailed", "None", "None", "None"), lifecycle.ErrChanged},
-		{"Commit", cancelled("None", "None", "ConditionalCheckFailed", "None"), lifecycle.ErrCount},
-		{"Commit", cancelled("None", "None", "None", "ConditionalCheckFailed"), lifecycle.ErrChanged},
-		{"Commit", cancelled("TransactionConflict", "None", "ConditionalCheckFailed", "None"), lifecycle.ErrCount},
-		{"Commit", cancelled("ConditionalCheckFailed", "None", "ConditionalCheckFailed", "None"), lifecycle.ErrChanged},
+		{"Commit", cancelled("None", "None", "ConditionalCheckFailed", "None"), lifecycle.ErrChanged},
+		{"Commit", cancelled("None", "None", "None", "ConditionalCheckFailed"), lifecycle.ErrCount},
+		{"Commit", cancelled("TransactionConflict", "None", "None", "ConditionalCheckFailed"), lifecycle.ErrCount},
+		{"Commit", cancelled("ConditionalCheckFailed", "None", "None", "ConditionalCheckFailed"), lifecycle.ErrChanged},
 	} {
 		db := &canned{answers: []string{row.answer}}
 		if err := calls[row.call](t.Context(), db.store(t)); !errors.Is(err, row.want) {

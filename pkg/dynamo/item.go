@@ -45,6 +45,9 @@ func list(texts []string) types.AttributeValue {
 	return &types.AttributeValueMemberL{Value: l}
 }
 
+// textOf is a text of an item, "" where there is none.
+func textOf(i item, name string) string { return (&reader{item: i}).text(name) }
+
 // set puts a string set, without the duplicates and the emptiness that DynamoDB refuses.
 func set(i item, name string, texts []string) {
 	if len(texts) > 0 {

@@ -1,10 +1,12 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -53,7 +55,7 @@ func (s *Store) whole(ctx context.Context, id apikey.ID) (apikey.Record, error) 
 	}
 	items := map[string]item{}
 	for _, i := range out.Items {
-		items[(&reader{item: i}).text(attrSK)] = i
+		items[textOf(i, attrSK)] = i
 	}
 	if items[skHot] == nil && items[skProfile] == nil {
 		return apikey.Record{}, lifecycle.ErrNotFound
@@ -73,47 +75,18 @@ func pause(ctx context.Context) error {
 
 // Keys is an index query, and a consistent reading of the hot items that it names. A key whose index entry lags behind
 // is read whole: it may be shown on the side that it has just left, but never as what it no longer is.
-//
-// For both sides the living are asked twice, before and after the ended: a key that changes sides meanwhile is found.
 func (s *Store) Keys(ctx context.Context, q lifecycle.Query) ([]apikey.Record, bool, error) {
-	if q.Side != lifecycle.Both {
-		return s.side(ctx, &q)
-	}
-	var both []apikey.Record
-	more := false
-	for _, side := range []lifecycle.Side{lifecycle.Living, lifecycle.Ended, lifecycle.Living} {
-		q.Side = side
-		page, moreHere, err := s.side(ctx, &q)
-		if err != nil {
-			return nil, false, err
-		}
-		both, more = append(both, page...), more || moreHere
-	}
-	slices.SortStableFunc(both, func(a, b apikey.Record) int { return lifecycle.PositionOf(&a).Compare(lifecycle.PositionOf(&b)) })
-	slices.Reverse(both) // so that of a key seen twice the later reading stays
-	both = slices.CompactFunc(both, func(a, b apikey.Record) bool { return a.ID == b.ID })
-	slices.Reverse(both)
-	if len(both) > q.Limit { // each side gave its first ones, so these are the first of both
-		both, more = both[:q.Limit], true
-	}
-	return both, more, nil
-}
-
-// side reads one side of the index.
-func (s *Store) side(ctx context.Context, q *lifecycle.Query) ([]apikey.Record, bool, error) {
-	profiles, err := s.query(ctx, "listing keys", s.listing(q), q.Limit+1)
+	profiles, more, err := s.profiles(ctx, q)
 	if err != nil {
 		return nil, false, err
 	}
-	more := len(profiles) > q.Limit
-	profiles = profiles[:min(len(profiles), q.Limit)]
 	hots, err := s.hots(ctx, profiles)
 	if err != nil {
 		return nil, false, failure("reading the hot items of a list", err)
 	}
 	page := make([]apikey.Record, len(profiles))
 	for n, p := range profiles {
-		pk := (&reader{item: p}).text(attrPK)
+		pk := textOf(p, attrPK)
 		id, err := idOf(pk)
 		if err != nil {
 			return nil, false, failure("listing keys", err)
@@ -127,6 +100,28 @@ func (s *Store) side(ctx context.Context, q *lifecycle.Query) ([]apikey.Record, 
 		}
 	}
 	return page, more, nil
+}
+
+// profiles is a page of an index, and whether there is more. For both sides the living are asked for twice, before and
+// after the ended: a key that changes sides meanwhile is found, once. Each answer holds the first of its side, so all of
+// them hold the first of both.
+func (s *Store) profiles(ctx context.Context, q lifecycle.Query) ([]item, bool, error) {
+	sides := []lifecycle.Side{q.Side}
+	if q.Side == lifecycle.Both {
+		sides = []lifecycle.Side{lifecycle.Living, lifecycle.Ended, lifecycle.Living}
+	}
+	found := map[string]item{}
+	for _, q.Side = range sides {
+		answer, err := s.query(ctx, "listing keys", s.listing(&q), q.Limit+1)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, p := range answer {
+			found[textOf(p, attrPK)] = p
+		}
+	}
+	page := slices.SortedFunc(maps.Values(found), func(a, b item) int { return cmp.Compare(textOf(b, attrNewest), textOf(a, attrNewest)) })
+	return page[:min(len(page), q.Limit)], len(page) > q.Limit, nil
 }
 
 // listing asks the index for q.
@@ -174,7 +169,7 @@ func (s *Store) batchGet(ctx context.Context, keys []item, found map[string]item
 			return err
 		}
 		for _, i := range out.Responses[s.tables.Keys] {
-			found[(&reader{item: i}).text(attrPK)] = i
+			found[textOf(i, attrPK)] = i
 		}
 		if keys = out.UnprocessedKeys[s.tables.Keys].Keys; len(keys) == 0 {
 			return nil
@@ -185,7 +180,8 @@ func (s *Store) batchGet(ctx context.Context, keys []item, found map[string]item
 	}
 }
 
-// Commit is one TransactWriteItems.
+// Commit is one TransactWriteItems, which holds 100 actions: two for each key and one for anything else. The count goes
+// last: what was changed by someone else is told before a plan that is full, perhaps by that very change.
 func (s *Store) Commit(ctx context.Context, c lifecycle.Change) error {
 	var steps []step
 	if c.Create != nil {
@@ -203,20 +199,15 @@ func (s *Store) Commit(ctx context.Context, c lifecycle.Change) error {
 		}
 		steps = append(steps, s.updateHot(u, facts), s.replace(profileItem(&u.Record)))
 	}
-	if c.Count != nil {
-		steps = append(steps, s.count(c.Count))
-	}
-	if c.Replay != nil {
-		steps = append(steps, s.keep(c.Replay, c.Entry.At.UnixMilli()))
-	}
-	for _, sealed := range c.Destroy {
-		steps = append(steps, s.destroy(sealed))
-	}
 	entry, err := s.entry(c.Entry)
 	if err != nil {
 		return err
 	}
-	return s.transact(ctx, "committing a change of keys", append(steps, entry))
+	steps = append(append(steps, entry), s.answers(&c)...)
+	if c.Count != nil {
+		steps = append(steps, s.count(c.Count))
+	}
+	return s.transact(ctx, "committing a change of keys", steps)
 }
 
 // create puts an item that is not there yet.

@@ -14,7 +14,10 @@ import (
 const (
 	skOrganization    = "org"
 	attrActiveKeys    = "active_keys"
-	attrAllowedScopes = "allowed_scopes"
+	attrAllowedScopes = "allowed_scopes" // absent: the deployment's default
+	attrClaimedPlan   = "claimed_plan"
+	attrCreatedAt     = "created_at"
+	attrPlan          = "plan"
 )
 
 // organizationKey is where an organization is. Its form is known to IAM policies: O#*.
@@ -30,8 +33,8 @@ func (s *Store) Organization(ctx context.Context, id string) (lifecycle.Organiza
 		return lifecycle.Organization{}, lifecycle.ErrNotFound
 	}
 	r := read(out.Item)
-	o := lifecycle.Organization{ID: id, Plan: r.text("plan"), ClaimedPlan: r.text("claimed_plan"),
-		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment("created_at"), Version: r.number(attrVersion)}
+	o := lifecycle.Organization{ID: id, Plan: r.text(attrPlan), ClaimedPlan: r.text(attrClaimedPlan),
+		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment(attrCreatedAt), Version: r.number(attrVersion)}
 	if out.Item[attrAllowedScopes] != nil {
 		o.AllowedScopes = r.list(attrAllowedScopes)
 	}
@@ -49,25 +52,27 @@ func (s *Store) PutOrganization(ctx context.Context, o lifecycle.Organization, e
 
 // organization writes all of o, except that ActiveKeys of one that exists stay as they are.
 func (s *Store) organization(o *lifecycle.Organization) step {
-	set := "#v = :v, #plan = :plan, #claimed = :claimed, #created = :created, #n = :n, #active = if_not_exists(#active, :active)"
-	values := item{":v": number(schemaVersion), ":plan": text(o.Plan), ":claimed": text(o.ClaimedPlan), ":created": moment(o.CreatedAt),
-		":n": number(o.Version), ":active": number(o.ActiveKeys)}
-	change := "SET " + set + " REMOVE #scopes"
+	names := map[string]string{"#active": attrActiveKeys, "#claimed": attrClaimedPlan, "#created": attrCreatedAt, "#n": attrVersion,
+		"#plan": attrPlan, "#scopes": attrAllowedScopes, "#v": attrSchema}
+	values := item{":active": number(o.ActiveKeys), ":claimed": text(o.ClaimedPlan), ":created": moment(o.CreatedAt), ":n": number(o.Version),
+		":plan": text(o.Plan), ":v": number(schemaVersion)}
+	change := "SET #active = if_not_exists(#active, :active), #claimed = :claimed, #created = :created, #n = :n, #plan = :plan, #v = :v"
 	if o.AllowedScopes != nil {
-		change = "SET " + set + ", #scopes = :scopes"
+		change += ", #scopes = :scopes"
 		values[":scopes"] = list(o.AllowedScopes)
+	} else {
+		change += " REMOVE #scopes"
 	}
-	condition := "attribute_not_exists(#n)"
-	if o.Version > 1 {
+	condition := "attribute_not_exists(#v)" // of every item, whatever else it lacks
+	if o.Version != 1 {
 		condition, values[":seen"] = "#n = :seen", number(o.Version-1)
 	}
 	return step{types.TransactWriteItem{Update: &types.Update{
-		TableName:           &s.tables.Keys,
-		Key:                 organizationKey(o.ID),
-		UpdateExpression:    &change,
-		ConditionExpression: &condition,
-		ExpressionAttributeNames: map[string]string{"#v": attrSchema, "#plan": "plan", "#claimed": "claimed_plan", "#created": "created_at",
-			"#n": attrVersion, "#active": attrActiveKeys, "#scopes": attrAllowedScopes},
+		TableName:                 &s.tables.Keys,
+		Key:                       organizationKey(o.ID),
+		UpdateExpression:          &change,
+		ConditionExpression:       &condition,
+		ExpressionAttributeNames:  names,
 		ExpressionAttributeValues: values,
 	}}, lifecycle.ErrChanged}
 }

@@ -37,8 +37,8 @@ type Store interface {
 	Keys(ctx context.Context, q Query) (page []apikey.Record, more bool, err error)
 
 	// Commit makes a Change whole or not at all: ErrChanged when its entry, its Replay or a key that it creates exists, or
-	// one that it updates is not at the version seen, ErrCount when its Count does not hold, apikey.ErrConflict when another
-	// change of the same things was under way.
+	// one that it updates is not at the version seen, else ErrCount when its Count does not hold, apikey.ErrConflict when
+	// another change of the same things was under way.
 	Commit(ctx context.Context, c Change) error
 
 	// Close marks a key at the version seen as closing, by one plain write that a storm of verifies cannot push aside.
@@ -105,7 +105,7 @@ type Change struct {
 	Update  []Update
 	Count   *Count
 	Replay  *Replay         // an answer to keep, where none is kept under its id that is not over by Entry.At
-	Destroy []apikey.Sealed // kept answers whose Sealed is to go, while the rest of them stays
+	Destroy []apikey.Sealed // kept answers whose Sealed is to go; any that was dropped or replaced meanwhile is left alone
 	Entry   audit.Entry
 }
 

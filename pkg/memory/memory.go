@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -30,6 +31,7 @@ type Store struct {
 	keys          map[apikey.ID]*apikey.Record
 	entries       map[string][]audit.Entry // by organization, oldest first
 	replays       map[string]lifecycle.Replay
+	crowded       int // how many replays there may be before those that are over are looked for
 }
 
 // New makes an empty Store.
@@ -196,15 +198,14 @@ func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
 		o.ActiveKeys += c.Count.Delta
 		s.organizations[o.ID] = o
 	}
-	if c.Replay != nil {
-		maps.DeleteFunc(s.replays, func(_ string, kept lifecycle.Replay) bool { return !kept.Until.After(c.Entry.At) })
-		s.replays[c.Replay.ID] = *c.Replay
-	}
 	for _, sealed := range c.Destroy {
-		if kept, ok := s.replays[sealed.ID]; ok {
+		if kept, ok := s.replays[sealed.ID]; ok && kept.Until.Equal(sealed.Until) {
 			kept.Sealed = nil
 			s.replays[sealed.ID] = kept
 		}
+	}
+	if c.Replay != nil {
+		s.keep(*c.Replay, c.Entry.At)
 	}
 	s.write(c.Entry)
 	return nil
@@ -239,6 +240,21 @@ func (s *Store) check(c lifecycle.Change) error {
 	return nil
 }
 
+// keep adds an answer. Those whose time is over at now are dropped each time that their number may have doubled, so that
+// at most about half are over and none costs more than a few looks.
+func (s *Store) keep(r lifecycle.Replay, now time.Time) {
+	if len(s.replays) >= s.crowded {
+		maps.DeleteFunc(s.replays, func(_ string, kept lifecycle.Replay) bool { return !kept.Until.After(now) })
+		s.crowded = 2*len(s.replays) + 64
+	}
+	s.replays[r.ID] = cloneReplay(r)
+}
+
+func cloneReplay(r lifecycle.Replay) lifecycle.Replay {
+	r.Fingerprint, r.Sealed = bytes.Clone(r.Fingerprint), bytes.Clone(r.Sealed)
+	return r
+}
+
 // Close marks a key as closing: see lifecycle.Store.
 func (s *Store) Close(_ context.Context, id apikey.ID, version int64, c apikey.Closing) error {
 	s.mu.Lock()
@@ -259,40 +275,45 @@ func (s *Store) Replay(_ context.Context, id string) (lifecycle.Replay, error) {
 	if !ok {
 		return kept, lifecycle.ErrNotFound
 	}
-	return kept, nil
+	return cloneReplay(kept), nil
 }
 
 // Entries returns a page of the audit trail: see lifecycle.Store.
 func (s *Store) Entries(_ context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var page []audit.Entry
-	for _, e := range slices.Backward(s.entries[q.OrganizationID]) {
-		if e.ID <= q.After || q.Before != "" && e.ID >= q.Before {
-			continue
-		}
-		if len(page) == q.Limit {
-			return page, true, nil
-		}
-		page = append(page, e)
+	found := s.entries[q.OrganizationID]
+	if q.Before != "" {
+		end, _ := place(found, q.Before)
+		found = found[:end]
 	}
-	return page, false, nil
+	first, there := place(found, q.After)
+	if there {
+		first++
+	}
+	found = found[first:]
+	more := len(found) > q.Limit
+	page := slices.Clone(found[len(found)-min(len(found), q.Limit):])
+	slices.Reverse(page)
+	return page, more, nil
 }
 
 // write keeps the entries sorted by id: two made in one millisecond may come in either order.
 func (s *Store) write(e audit.Entry) {
-	at, _ := s.place(e)
-	s.entries[e.OrganizationID] = slices.Insert(s.entries[e.OrganizationID], at, e)
+	all := s.entries[e.OrganizationID]
+	at, _ := place(all, e.ID)
+	s.entries[e.OrganizationID] = slices.Insert(all, at, e)
 }
 
 // written says whether there is an entry of that id. It is never replaced.
 func (s *Store) written(e audit.Entry) bool {
-	_, there := s.place(e)
+	_, there := place(s.entries[e.OrganizationID], e.ID)
 	return there
 }
 
-func (s *Store) place(e audit.Entry) (at int, there bool) {
-	return slices.BinarySearchFunc(s.entries[e.OrganizationID], e.ID, func(e audit.Entry, id string) int { return cmp.Compare(e.ID, id) })
+// place is where in a trail an entry is, or would be.
+func place(trail []audit.Entry, id string) (at int, there bool) {
+	return slices.BinarySearchFunc(trail, id, func(e audit.Entry, id string) int { return cmp.Compare(e.ID, id) })
 }
 
 // clone copies what can be changed through a Record. Fields behind other pointers are replaced, never written through.

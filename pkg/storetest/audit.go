@@ -1,9 +1,12 @@
 package storetest
 
 import (
+	"cmp"
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -55,6 +58,51 @@ var auditTests = []test{
 			s.Fatalf("in pages the trail is %v, want %v", paged, want)
 		}
 	}},
+	{"a page lies between its ends, which are not in it, and says exactly whether there is more", func(s *suite) {
+		for range 5 {
+			s.must(s.Commit(s.Context(), lifecycle.Change{Entry: s.entry(nil, audit.Created)}))
+		}
+		ids := s.trail() // with the one of the organization's creation
+		slices.Reverse(ids)
+		ends := append([]string{"", "0", "ZZZZ", ids[2] + "x", ids[2][:25]}, ids...)
+		for _, after := range ends {
+			for _, before := range ends {
+				want := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return id <= after || before != "" && id >= before })
+				for limit := 1; limit <= 7; limit++ {
+					s.reads(lifecycle.EntryQuery{OrganizationID: s.organization, After: after, Before: before, Limit: limit}, want)
+				}
+			}
+		}
+		s.reads(lifecycle.EntryQuery{OrganizationID: s.organization + "+2", Limit: 1}, nil)
+	}},
+	{"a long trail is read whole, in few pages or in many", func(s *suite) {
+		const many = 2100
+		var mu sync.Mutex
+		ids := s.trail()
+		errs := race(8, func(i int) error {
+			for n := i; n < many; n += 8 {
+				e := s.entry(nil, audit.Created)
+				e.Address = strings.Repeat("x", 500) // so that one answer of DynamoDB, at most a megabyte, holds not all
+				if err := s.Commit(s.Context(), lifecycle.Change{Entry: e}); err != nil {
+					return err
+				}
+				mu.Lock()
+				ids = append(ids, e.ID)
+				mu.Unlock()
+			}
+			return nil
+		})
+		s.won(errs, nil)
+		slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
+		for _, limit := range []int{many + 1, many, 1000, 999} {
+			q := lifecycle.EntryQuery{OrganizationID: s.organization, Limit: limit}
+			for rest := ids; len(rest) > 0; rest = rest[min(limit, len(rest)):] {
+				s.reads(q, rest)
+				q.Before = rest[min(limit, len(rest))-1]
+			}
+			s.reads(q, nil)
+		}
+	}},
 	{"an entry is never replaced: a change under its id changes nothing", func(s *suite) {
 		r, e := s.minimal(), s.entry(nil, audit.Created)
 		s.must(s.Commit(s.Context(), lifecycle.Change{Create: &r, Entry: e}))
@@ -78,6 +126,20 @@ var auditTests = []test{
 			s.Fatalf("%d updates won and left %d entries, want 1 and 3", n, len(s.trail()))
 		}
 	}},
+}
+
+// reads demands that the first page of q holds the first of want, and knows whether those are all.
+func (s *suite) reads(q lifecycle.EntryQuery, want []string) {
+	s.Helper()
+	page, more, err := s.Entries(s.Context(), q)
+	s.must(err)
+	got := make([]string, len(page))
+	for i := range page {
+		got[i] = page[i].ID
+	}
+	if !slices.Equal(got, want[:min(len(want), q.Limit)]) || more != (len(want) > q.Limit) {
+		s.Fatalf("%+v reads %d entries, more: %v\n%v, want the first of %d\n%v", q, len(got), more, got, len(want), want)
+	}
 }
 
 func last(s []string) string {

@@ -41,35 +41,20 @@ var keyTests = []test{
 			s.Fatalf("a caller's copy changed the stored key: %+v", k)
 		}
 	}},
-	{"an organization comes back as it was", func(s *suite) {
-		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "team", AllowedScopes: []string{"b:*", "a:read"}, ActiveKeys: 3, CreatedAt: base.Add(time.Millisecond), Version: 1}
-		s.must(s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)))
-		got, err := s.Organization(s.Context(), o.ID)
+	{"where a key's secret rests is kept with it, through every change, until it is unset", func(s *suite) {
+		r := s.minimal()
+		r.Sealed = &apikey.Sealed{ID: "once#a|b@c", Until: base.Add(24*time.Hour + time.Millisecond)}
+		s.create(r)
+		s.holds(r)
+		s.admits(debitOf(&r, base))
+		s.must(s.Close(s.Context(), r.ID, 1, closing))
+		r = s.key(r.ID)
+		r = s.update(r, func(r *apikey.Record) { r.Name, r.Closing = "changed", nil })
+		s.holds(r)
+		page, _, err := s.Keys(s.Context(), lifecycle.Query{OrganizationID: s.organization, Limit: 1})
 		s.must(err)
-		if got.ID != o.ID || got.Plan != o.Plan || got.ActiveKeys != 3 || !got.CreatedAt.Equal(o.CreatedAt) || !slices.Equal(got.AllowedScopes, o.AllowedScopes) {
-			s.Fatalf("got %+v, want %+v", got, o)
-		}
-	}},
-	{"an unknown organization is not found", func(s *suite) {
-		_, err := s.Organization(s.Context(), s.organization+"+2")
-		s.wants(err, lifecycle.ErrNotFound)
-	}},
-	{"an organization is created once, together with its entry", func(s *suite) {
-		trail := s.trail()
-		o := lifecycle.Organization{ID: s.organization, Plan: "other", CreatedAt: base, Version: 1}
-		s.wants(s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)), lifecycle.ErrChanged)
-		if got, _ := s.Organization(s.Context(), o.ID); got.Plan != "pro" || !slices.Equal(s.trail(), trail) {
-			s.Fatalf("the second creation left plan %q and trail %v", got.Plan, s.trail())
-		}
-	}},
-	{"of racing creations of an organization exactly one wins", func(s *suite) {
-		o := lifecycle.Organization{ID: s.organization + "+2", Plan: "pro", CreatedAt: base, Version: 1}
-		errs := race(8, func(int) error {
-			return settled(func() error { return s.PutOrganization(s.Context(), o, s.entry(nil, audit.OrgCreated)) })
-		})
-		if n := s.won(errs, lifecycle.ErrChanged); n != 1 {
-			s.Fatalf("%d creations won", n)
-		}
+		s.same(page[0], r)
+		s.holds(s.update(r, func(r *apikey.Record) { r.Sealed = nil }))
 	}},
 }
 
@@ -178,6 +163,17 @@ var commitTests = []test{
 		}
 		_, err := s.Organization(s.Context(), s.organization+"+2")
 		s.wants(err, lifecycle.ErrNotFound)
+	}},
+	{"what someone else changed is told before a plan that is full", func(s *suite) {
+		r := s.create(s.minimal())
+		full := &lifecycle.Count{OrganizationID: s.organization, Delta: 1, Version: 1, Max: 0}
+		again := lifecycle.Change{Create: &r, Count: full, Entry: s.entry(&r.ID, audit.Created)}
+		s.changesNothing(lifecycle.ErrChanged, again, r)
+		stale := r
+		stale.Version = 3
+		c := s.updating(stale)
+		c.Count = full
+		s.changesNothing(lifecycle.ErrChanged, c, r)
 	}},
 	{"a count is taken up to its bound, without bound, and given back at any version", func(s *suite) {
 		for _, step := range []struct {
@@ -303,24 +299,66 @@ var listTests = []test{
 					if end != nil {
 						r = owner.update(r, end)
 					}
+					side := map[bool]lifecycle.Side{false: lifecycle.Living, true: lifecycle.Ended}[r.Ended()]
 					for _, list := range []string{owner.organization, owner.organization + "#" + project} {
-						name := fmt.Sprint(list, " ended ", r.Ended())
-						want[name] = append(want[name], lifecycle.PositionOf(&r))
+						for _, side := range []lifecycle.Side{side, lifecycle.Both} {
+							name := fmt.Sprint(list, " side ", side)
+							want[name] = append(want[name], lifecycle.PositionOf(&r))
+						}
 					}
 				}
 			}
 		}
-		for _, side := range []lifecycle.Side{lifecycle.Living, lifecycle.Ended} {
+		for _, side := range []lifecycle.Side{lifecycle.Living, lifecycle.Ended, lifecycle.Both} {
 			for _, owner := range []*suite{s, other} {
 				q := lifecycle.Query{OrganizationID: owner.organization, Side: side, Limit: 4}
-				s.lists(q, want[fmt.Sprint(q.OrganizationID, " ended ", side == lifecycle.Ended)])
+				s.lists(q, want[fmt.Sprint(q.OrganizationID, " side ", side)])
 				for _, q.ProjectID = range []string{"a", "b", "ended"} {
-					s.lists(q, want[fmt.Sprint(q.OrganizationID, "#", q.ProjectID, " ended ", side == lifecycle.Ended)])
+					s.lists(q, want[fmt.Sprint(q.OrganizationID, "#", q.ProjectID, " side ", side)])
 				}
 				q.ProjectID = "unknown"
 				s.lists(q, nil)
 			}
 		}
+	}},
+	{"both sides are one list, whatever their mixture and the page's length", func(s *suite) {
+		var want []lifecycle.Position
+		for i, ended := range []bool{false, true, true, true, false, false, true, false, true, true, true, true} {
+			r := s.minimal()
+			r.CreatedAt = base.Add(time.Duration(i/2) * time.Millisecond)
+			if ended {
+				r.ArchivedAt = &base
+			}
+			want = append(want, lifecycle.PositionOf(new(s.create(r))))
+		}
+		for limit := 1; limit <= len(want)+1; limit++ {
+			s.lists(lifecycle.Query{OrganizationID: s.organization, Side: lifecycle.Both, Limit: limit}, want)
+		}
+	}},
+	{"keys that change sides between pages of both neither repeat nor hide others", func(s *suite) {
+		var keys []apikey.Record
+		for i := range 8 { // keys[0] is the newest
+			r := s.minimal()
+			r.CreatedAt = base.Add(-time.Duration(i) * time.Second)
+			if i%2 == 1 {
+				r.ArchivedAt = &base
+			}
+			keys = append(keys, s.create(r))
+		}
+		q := lifecycle.Query{OrganizationID: s.organization, Side: lifecycle.Both, Limit: 3}
+		first, more, err := s.Keys(s.Context(), q)
+		s.must(err)
+		if len(first) != 3 || !more {
+			s.Fatalf("got %d keys, more: %v", len(first), more)
+		}
+		for _, i := range []int{0, 2, 4, 6} {
+			s.update(keys[i], func(r *apikey.Record) { r.ArchivedAt = &base })
+		}
+		for _, i := range []int{1, 3, 5} {
+			s.update(keys[i], func(r *apikey.Record) { r.ArchivedAt = nil })
+		}
+		q.Before = lifecycle.PositionOf(&first[2])
+		s.lists(q, positions(keys[3:]...))
 	}},
 	{"a listed key is all that is known of it", func(s *suite) {
 		r := s.full()

@@ -35,8 +35,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		name  string
 		tests []test
 	}{
-		{"Keys", keyTests}, {"Commit", commitTests}, {"Close", closeTests}, {"List", listTests},
-		{"Debit", debitTests}, {"Audit", auditTests},
+		{"Organizations", organizationTests}, {"Keys", keyTests}, {"Commit", commitTests}, {"Close", closeTests},
+		{"List", listTests}, {"Replays", replayTests}, {"Debit", debitTests}, {"Audit", auditTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
@@ -128,6 +128,7 @@ func (s *suite) full() apikey.Record {
 	r.ReplacedByKeyID, r.Predecessor = new(apikey.NewID()), new(apikey.NewID())
 	r.RotationIntervalDays, r.RotationToSecretsManager = new(90), true
 	r.Version, r.Counted = 1, true
+	r.Sealed = &apikey.Sealed{ID: "once", Until: *at(8)}
 	r.Counts = map[apikey.Window]int64{"m29391234": 7, "m29391235": 0, "d20412": 1_000_000_000}
 	r.Closing = &apikey.Closing{Verb: apikey.CloseRevoke, ActorKind: "user", ActorID: "user_9", RequestID: "req_1"}
 	return r
@@ -205,12 +206,18 @@ func normal(r apikey.Record) apikey.Record {
 	return r
 }
 
-// activeKeys is the test's organization's count.
-func (s *suite) activeKeys() int64 {
+// owner is the test's organization.
+func (s *suite) owner() lifecycle.Organization {
 	s.Helper()
 	o, err := s.Organization(s.Context(), s.organization)
 	s.must(err)
-	return o.ActiveKeys
+	return o
+}
+
+// activeKeys is the test's organization's count.
+func (s *suite) activeKeys() int64 {
+	s.Helper()
+	return s.owner().ActiveKeys
 }
 
 // trail is the ids of all entries of the test's organization, oldest first.
