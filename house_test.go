@@ -70,7 +70,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
 
 	// The AWS door: nothing else of the product may import Lambda or the adapter.
-	"pkg/gateway": {"apikey caller verify", lambda + " " + adapter},
+	"pkg/gateway": {"apikey caller verify oidc", lambda + " " + adapter},
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},

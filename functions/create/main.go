@@ -15,6 +15,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "create:", err)
 		os.Exit(1)
 	}
-	a.API.Gate = gateway.Gate{}
+	a.API.Gate = gateway.Admitted{}
 	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("create")...), a.Log))
 }

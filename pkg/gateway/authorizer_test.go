@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -9,17 +10,25 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/gateway"
 )
 
 func TestTheAuthorizerAnswersEveryShape(t *testing.T) {
 	golden(t, "authorizer", func(t *testing.T, event json.RawMessage) any {
 		var log bytes.Buffer
-		a := &gateway.Authorizer{Verifier: verifier(t), Log: slog.New(slog.NewJSONHandler(&log, nil))}
+		a := &gateway.Authorizer{Verifier: verifier(t), People: whose, Log: slog.New(slog.NewJSONHandler(&log, nil))}
 		answer := outcome(a.Handle, event)
 		for name, key := range plaintexts {
 			if secret := key[strings.LastIndexByte(key, '_')+1:]; strings.Contains(log.String(), secret) {
 				t.Errorf("the log has the secret of %s: %s", name, &log)
+			}
+		}
+		for name, token := range tokens {
+			for part := range strings.SplitSeq(token, ".") {
+				if strings.Contains(log.String(), part) || strings.Contains(string(pretty(t, answer)), part) {
+					t.Errorf("the log or the answer has a part of the token %s: %s", name, &log)
+				}
 			}
 		}
 		return answer
@@ -30,7 +39,7 @@ func TestTheAuthorizerAnswersEveryShape(t *testing.T) {
 func TestNoAnswerAllowsWhatItShouldNot(t *testing.T) {
 	allowed := 0
 	golden(t, "authorizer", func(t *testing.T, event json.RawMessage) any {
-		a := &gateway.Authorizer{Verifier: verifier(t), Log: slog.New(slog.DiscardHandler)}
+		a := &gateway.Authorizer{Verifier: verifier(t), People: whose, Log: slog.New(slog.DiscardHandler)}
 		answer := outcome(a.Handle, event)
 		text := string(pretty(t, answer))
 		isAllow := strings.Contains(text, `"Effect": "Allow"`) || strings.Contains(text, `"isAuthorized": true`)
@@ -45,6 +54,75 @@ func TestNoAnswerAllowsWhatItShouldNot(t *testing.T) {
 	})
 	if allowed < 15 {
 		t.Errorf("only %d answers allow: the test looks at nothing", allowed)
+	}
+}
+
+// Whatever event holds a person's token: only the management door of a REST or an HTTP API opens for it, and elsewhere it
+// is a malformed key.
+func TestATokenCountsOnlyAtTheManagementDoor(t *testing.T) {
+	looked := 0
+	golden(t, "authorizer", func(t *testing.T, event json.RawMessage) any {
+		asked := false
+		a := &gateway.Authorizer{Verifier: verifier(t), Log: slog.New(slog.DiscardHandler),
+			People: func(ctx context.Context, token string) (caller.Caller, error) {
+				asked = true
+				return whose(ctx, token)
+			}}
+		answer := outcome(a.Handle, event)
+		var e struct {
+			Type           string
+			StageVariables struct {
+				Door string `json:"latchkey_door"`
+			}
+		}
+		if err := json.Unmarshal(event, &e); err != nil {
+			return answer
+		}
+		door := e.Type == "REQUEST" && e.StageVariables.Door == "management" && !strings.Contains(t.Name(), "websocket")
+		if asked && !door {
+			t.Errorf("a token was looked at where it does not count: %s", event)
+		}
+		for name, token := range tokens {
+			text := string(pretty(t, answer))
+			refused := strings.Contains(text, `"error"`) || strings.Contains(text, `"isAuthorized": false`)
+			if strings.Contains(string(event), token) && !door && !refused {
+				t.Errorf("the token of %s got in: %s", name, text)
+			}
+			if strings.Contains(string(event), token) {
+				looked++
+			}
+		}
+		return answer
+	})
+	if looked < 10 {
+		t.Errorf("only %d events have a token: the test looks at nothing", looked)
+	}
+}
+
+// Without People, as where no issuer is set, a token is no more than a malformed key.
+func TestWithoutPeopleKeysAloneSignIn(t *testing.T) {
+	event := json.RawMessage(`{"version": "2.0", "type": "REQUEST", "routeArn": "arn:aws:execute-api:eu-west-1:1:a/b/GET/",
+		"headers": {"authorization": "Bearer ` + tokens["admin"] + `"}, "stageVariables": {"latchkey_door": "management"}}`)
+	a := &gateway.Authorizer{Verifier: verifier(t), Log: slog.New(slog.DiscardHandler)}
+	if _, err := a.Handle(t.Context(), event); err == nil || err.Error() != "Unauthorized" {
+		t.Errorf("%v", err)
+	}
+}
+
+// The gateway's 401 cannot say what is wrong with a token, so the log does.
+func TestTheLogSaysWhyATokenWasRefused(t *testing.T) {
+	for name, want := range map[string]string{
+		"admin":       `"level":"INFO","msg":"decision","shape":"http-2.0","api":"","gateway_request_id":"","code":"valid","client":"invalid IP","error":"","organization_id":"acme","user_id":"auth0|ann"`,
+		"forged":      `"level":"INFO","msg":"decision","shape":"http-2.0","api":"","gateway_request_id":"","code":"invalid_token","client":"invalid IP","error":"invalid_token: The token is not signed by a key of its issuer: sign in again."`,
+		"unreachable": `"level":"ERROR","msg":"decision","shape":"http-2.0","api":"","gateway_request_id":"","code":"unavailable","client":"invalid IP","error":"unavailable: The keys of the token's issuer cannot be had at the moment. (issuer https://login.example.com: no keys)"`,
+	} {
+		var log bytes.Buffer
+		a := &gateway.Authorizer{Verifier: verifier(t), People: whose, Log: slog.New(slog.NewJSONHandler(&log, nil))}
+		_, _ = a.Handle(t.Context(), json.RawMessage(`{"version": "2.0", "type": "REQUEST", "routeArn": "arn:aws:execute-api:eu-west-1:1:a/b/GET/",
+			"headers": {"authorization": "Bearer `+tokens[name]+`"}, "stageVariables": {"latchkey_door": "management"}}`))
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%s: %s", name, &log)
+		}
 	}
 }
 
@@ -99,9 +177,10 @@ func FuzzNoEventIsLetInWithoutAKey(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+		event = bytes.ReplaceAll(event, []byte("<admin>"), []byte(tokens["admin"]))
 		f.Add(bytes.ReplaceAll(event, []byte("<active>"), []byte(plaintexts["active"])))
 	}
-	a := &gateway.Authorizer{Verifier: verifier(f), Log: slog.New(slog.DiscardHandler)}
+	a := &gateway.Authorizer{Verifier: verifier(f), People: whose, Log: slog.New(slog.DiscardHandler)}
 	f.Fuzz(func(t *testing.T, event []byte) {
 		answer, err := a.Handle(t.Context(), event)
 		if err != nil {
@@ -109,7 +188,8 @@ func FuzzNoEventIsLetInWithoutAKey(f *testing.F) {
 		}
 		text := string(pretty(t, answer))
 		isAllow := strings.Contains(text, `"Effect": "Allow"`) || strings.Contains(text, `"isAuthorized": true`)
-		if isAllow && !strings.Contains(text, `"key_id": "key_00000001"`) {
+		isPerson := strings.Contains(text, `"user_id": "auth0|ann"`) && strings.Contains(text, `"door": "management"`)
+		if isAllow && !isPerson && !strings.Contains(text, `"key_id": "key_00000001"`) {
 			t.Errorf("%s\nis answered\n%s", event, text)
 		}
 	})

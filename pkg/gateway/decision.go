@@ -33,6 +33,10 @@ func tell(d *verify.Decision, door verify.Door) map[string]any {
 	d.SetHeaders(h)
 	told := map[string]any{
 		"code":            string(d.Code),
+		"kind":            string(caller.Key),
+		"user_id":         "",
+		"own":             "",
+		"plan":            "",
 		"key_id":          "",
 		"key_prefix":      d.KeyPrefix,
 		"organization_id": d.OrganizationID,
@@ -69,6 +73,17 @@ func tell(d *verify.Decision, door verify.Door) map[string]any {
 	return told
 }
 
+// tellPerson is a person as the authorizer's context carries them: under the same names, of which those of a key are "".
+func tellPerson(c *caller.Caller) map[string]any {
+	d := verify.Decision{Code: apikey.Valid, Identity: verify.Identity{OrganizationID: c.OrganizationID, Scopes: c.Scopes}}
+	told := tell(&d, verify.Management)
+	told["kind"], told["user_id"], told["plan"] = string(caller.User), c.ID, c.Plan
+	if c.Own {
+		told["own"] = "true"
+	}
+	return told
+}
+
 func join[T fmt.Stringer](list []T) string {
 	texts := make([]string, len(list))
 	for i, v := range list {
@@ -77,35 +92,47 @@ func join[T fmt.Stringer](list []T) string {
 	return strings.Join(texts, " ")
 }
 
-// Gate is the authorizer at the management door, for httpapi.API.Gate.
-type Gate struct{}
+// Admitted is what the authorizer at the management door decided about a request: the Gate of an httpapi.API behind it. It
+// comes with the event that Serve made the request of, and from nowhere else. Where no authorizer decided, or not about
+// what is asked, the deployment is wrong and not the client: the answer is Unavailable, which refuses, and its Cause says
+// what is wrong.
+type Admitted struct{}
 
-// Key is Admitted.
-func (Gate) Key(r *http.Request, ask verify.Request) verify.Decision { return Admitted(r, ask) }
-
-// Person refuses everybody: this authorizer takes keys alone.
-func (Gate) Person(*http.Request) (caller.Caller, error) {
-	return caller.Caller{}, apikey.Errorf(apikey.InvalidToken, "This service takes no tokens: use an API key.")
-}
-
-// Admitted is what the authorizer at the management door decided about r's key. It comes with the
-// event that Serve made r of, and from nowhere else. Where no authorizer decided, or not about what is asked, the
-// deployment is wrong and not the client: the Decision is Unavailable, which refuses, and its Cause says what is wrong.
-func Admitted(r *http.Request, ask verify.Request) verify.Decision {
-	c := told{values: authorizerContext(r.Context())}
+// Key is what was decided about r's key.
+func (Admitted) Key(r *http.Request, ask verify.Request) verify.Decision {
+	c := atTheDoor(r)
 	d := c.decision()
-	switch {
-	case c.values == nil:
-		c.err = errors.New("no authorizer stands before this route")
-	case c.text("door") != management:
-		c.err = errors.New("the authorizer does not know that this is the management door: set the stage variable latchkey_door=management")
-	case ask.Door != verify.Management || len(ask.Scopes) > 0 || ask.Cost > 1 || ask.OrganizationID != "":
+	if ask.Door != verify.Management || len(ask.Scopes) > 0 || ask.Cost > 1 || ask.OrganizationID != "" {
 		c.err = errors.New("the authorizer was not asked about scopes, cost or organization")
 	}
 	if c.err != nil {
 		return verify.Decision{Code: apikey.Unavailable, RetryAfter: time.Second, Cause: c.err}
 	}
 	return d
+}
+
+// Person is whose token r carries. Every error is an *apikey.Error.
+func (Admitted) Person(r *http.Request) (caller.Caller, error) {
+	c := atTheDoor(r)
+	p := c.person()
+	if c.err != nil {
+		e := apikey.Errorf(apikey.Unavailable, "Who is asking could not be checked. Try again.")
+		e.Cause = c.err
+		return caller.Caller{}, e
+	}
+	return p, nil
+}
+
+// atTheDoor is what the authorizer at the management door said of r.
+func atTheDoor(r *http.Request) *told {
+	c := &told{values: authorizerContext(r.Context())}
+	switch {
+	case c.values == nil:
+		c.err = errors.New("no authorizer stands before this route")
+	case c.text("door") != management:
+		c.err = errors.New("the authorizer does not know that this is the management door: set the stage variable latchkey_door=management")
+	}
+	return c
 }
 
 // authorizerContext is what a Lambda authorizer said of the request that ctx belongs to, nil if none did.
@@ -119,7 +146,7 @@ func authorizerContext(ctx context.Context) map[string]any {
 	return nil
 }
 
-// told reads a context that tell wrote. The first thing that is wrong is its err.
+// told reads a context that tell or tellPerson wrote. The first thing that is wrong is its err.
 type told struct {
 	values map[string]any
 	err    error
@@ -156,10 +183,26 @@ func (c *told) decision() verify.Decision {
 				Remaining: c.number(w.name + "_remaining"), Reset: time.Duration(c.number(w.name+"_reset")) * time.Second})
 		}
 	}
-	if d.OrganizationID == "" || d.Code.Status() >= http.StatusInternalServerError {
+	if kind := c.text("kind"); kind != "" && kind != string(caller.Key) || d.OrganizationID == "" || d.Code.Status() >= http.StatusInternalServerError {
 		c.note("code", errors.New("no decision about a key"))
 	}
 	return d
+}
+
+func (c *told) person() caller.Caller {
+	p := caller.Caller{
+		Kind:           caller.User,
+		OrganizationID: c.text("organization_id"),
+		ID:             c.text("user_id"),
+		Scopes:         strings.Fields(c.text("scopes")),
+		Own:            c.flag("own"),
+		Plan:           c.text("plan"),
+	}
+	if c.text("kind") != string(caller.User) || c.text("code") != string(apikey.Valid) || c.text("key_id") != "" ||
+		!apikey.ValidID(p.OrganizationID) || !apikey.ValidID(p.ID) {
+		c.note("kind", errors.New("no decision about a person"))
+	}
+	return p
 }
 
 // text is a value; "" when it is not there, as a gateway may leave out what is empty.
@@ -175,6 +218,14 @@ func (c *told) number(name string) int64 {
 	n, err := strconv.ParseInt(cmp.Or(c.text(name), "0"), 10, 64)
 	c.note(name, err)
 	return n
+}
+
+func (c *told) flag(name string) bool {
+	text := c.text(name)
+	if text != "" && text != "true" {
+		c.note(name, errors.New("neither true nor empty"))
+	}
+	return text == "true"
 }
 
 func (c *told) note(name string, err error) {

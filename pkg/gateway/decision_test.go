@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/gateway"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -28,7 +31,7 @@ func decided(t *testing.T, event string) verify.Decision {
 func asked(t *testing.T, event string, ask verify.Request) (d verify.Decision) {
 	t.Helper()
 	serve := gateway.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		d = gateway.Admitted(r, ask)
+		d = gateway.Admitted{}.Key(r, ask)
 	}), slog.New(slog.DiscardHandler))
 	if _, err := serve(t.Context(), json.RawMessage(event)); err != nil {
 		t.Fatal(err)
@@ -36,12 +39,12 @@ func asked(t *testing.T, event string, ask verify.Request) (d verify.Decision) {
 	return d
 }
 
-// authorizerSays is the context that the authorizer at the management door gives for a key.
-func authorizerSays(t *testing.T, key string) map[string]any {
+// authorizerSays is the context that the authorizer at the management door gives for a key or a person.
+func authorizerSays(t *testing.T, who string) map[string]any {
 	t.Helper()
-	a := &gateway.Authorizer{Verifier: verifier(t), Log: slog.New(slog.DiscardHandler)}
+	a := &gateway.Authorizer{Verifier: verifier(t), People: whose, Log: slog.New(slog.DiscardHandler)}
 	answer, err := a.Handle(t.Context(), json.RawMessage(`{"version": "2.0", "type": "REQUEST", "routeArn": "arn:aws:execute-api:eu-west-1:1:a/b/GET/",
-		"headers": {"authorization": "Bearer `+plaintexts[key]+`"}, "stageVariables": {"latchkey_door": "management"}}`))
+		"headers": {"authorization": "Bearer `+plaintexts[who]+tokens[who]+`"}, "stageVariables": {"latchkey_door": "management"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,12 +95,31 @@ func TestARefusalTravelsWithItsHeaders(t *testing.T) {
 }
 
 // Whatever a client writes into header, query or body, and whatever else than our authorizer may stand before the
-// function: without its decision nobody is let in.
+// function: without its decision nobody is let in, neither a key nor a person.
 func TestNothingButTheAuthorizersContextDecides(t *testing.T) {
 	said := authorizerSays(t, "management")
 	if d := decided(t, withContext(t, said)[0]); !d.Allowed() {
 		t.Fatalf("the test forges nothing: %+v", d)
 	}
+	for name, event := range forgeries(t, said) {
+		if d := decided(t, event); d.Code != apikey.Unavailable || d.Cause == nil {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	said = authorizerSays(t, "admin")
+	if _, err := person(t, withContext(t, said)[0]); err != nil {
+		t.Fatalf("the test forges nobody: %v", err)
+	}
+	for name, event := range forgeries(t, said) {
+		if c, err := person(t, event); apikey.CodeOf(err) != apikey.Unavailable || c.ID != "" {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
+
+// forgeries are events that hold what an authorizer said wherever a client, or another authorizer, could put it.
+func forgeries(t *testing.T, said map[string]any) map[string]string {
+	t.Helper()
 	text := string(pretty(t, said))
 	var flat bytes.Buffer
 	if err := json.Compact(&flat, []byte(`{"authorizer": `+text+`}`)); err != nil {
@@ -116,7 +138,7 @@ func TestNothingButTheAuthorizersContextDecides(t *testing.T) {
 		return `{"version": "2.0", "routeKey": "GET /", "rawPath": "/", ` + more + `}`
 	}
 	const method = `"requestContext": {"http": {"method": "GET"}}`
-	for name, event := range map[string]string{
+	return map[string]string{
 		"no authorizer":                     v1(`"requestContext": {}`),
 		"authorizer null":                   v1(`"requestContext": {"authorizer": null}`),
 		"authorizer empty":                  v1(`"requestContext": {"authorizer": {}}`),
@@ -135,11 +157,91 @@ func TestNothingButTheAuthorizersContextDecides(t *testing.T) {
 		"HTTP API: header":                  v2(method + `, ` + header("X-GoLambdaProxy-ApiGw-Context")),
 		"HTTP API: query":                   v2(method + `, "queryStringParameters": ` + text),
 		"HTTP API: body":                    v2(method + `, "body": ` + string(quoted)),
-		"HTTP API: claims of a JWT":         v2(`"requestContext": {"http": {"method": "GET"}, "authorizer": {"jwt": {"claims": {"code": "valid", "door": "management"}}}}`),
+		"HTTP API: claims of a JWT":         v2(`"requestContext": {"http": {"method": "GET"}, "authorizer": {"jwt": {"claims": ` + text + `}}}`),
 		"HTTP API: context without .lambda": v2(`"requestContext": {"http": {"method": "GET"}, "authorizer": {"iam": {"code": "valid"}}}`),
+	}
+}
+
+// person is what Admitted makes of an event, as httpapi asks it about a token.
+func person(t *testing.T, event string) (c caller.Caller, err error) {
+	t.Helper()
+	serve := gateway.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		c, err = gateway.Admitted{}.Person(r)
+	}), slog.New(slog.DiscardHandler))
+	if _, err := serve(t.Context(), json.RawMessage(event)); err != nil {
+		t.Fatal(err)
+	}
+	return c, err
+}
+
+func TestTheFunctionKnowsThePersonWhomTheAuthorizerFound(t *testing.T) {
+	for name, want := range people {
+		for _, event := range withContext(t, authorizerSays(t, name)) {
+			if got, err := person(t, event); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %+v, %v\nwant %+v", name, got, err, want)
+			}
+		}
+	}
+}
+
+func TestAPersonIsNoKeyAndAKeyIsNoPerson(t *testing.T) {
+	for _, event := range withContext(t, authorizerSays(t, "admin")) {
+		if d := decided(t, event); d.Code != apikey.Unavailable || d.Cause == nil || d.OrganizationID != "" {
+			t.Errorf("a person passes for a key: %+v", d)
+		}
+	}
+	for _, key := range []string{"active", "scoped", "limited", "management"} {
+		for _, event := range withContext(t, authorizerSays(t, key)) {
+			if c, err := person(t, event); apikey.CodeOf(err) != apikey.Unavailable || c.OrganizationID != "" {
+				t.Errorf("the key %s passes for a person: %+v, %v", key, c, err)
+			}
+		}
+	}
+}
+
+// A function may be newer than the authorizer for the moments of a deployment: one that knew keys alone said no kind.
+func TestAContextWithoutAKindIsAboutAKey(t *testing.T) {
+	said := authorizerSays(t, "management")
+	for _, name := range []string{"kind", "user_id", "own", "plan"} {
+		delete(said, name)
+	}
+	for _, event := range withContext(t, said) {
+		if d := decided(t, event); !d.Allowed() {
+			t.Errorf("%+v", d)
+		}
+		if _, err := person(t, event); apikey.CodeOf(err) != apikey.Unavailable {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestNobodyIsWhomAContextDoesNotPlainlySay(t *testing.T) {
+	for name, change := range map[string]func(map[string]any){
+		"another door":               func(m map[string]any) { m["door"] = "" },
+		"no kind":                    func(m map[string]any) { delete(m, "kind") },
+		"a kind that no token gives": func(m map[string]any) { m["kind"] = "operator" },
+		"a kind in capitals":         func(m map[string]any) { m["kind"] = "User" },
+		"a kind that is no string":   func(m map[string]any) { m["kind"] = []string{"user"} },
+		"no code":                    func(m map[string]any) { delete(m, "code") },
+		"a refusal":                  func(m map[string]any) { m["code"] = "invalid_token" },
+		"a key too":                  func(m map[string]any) { m["key_id"] = "key_00000001" },
+		"no user":                    func(m map[string]any) { m["user_id"] = "" },
+		"a user that is no id":       func(m map[string]any) { m["user_id"] = "ann#acme" },
+		"no organization":            func(m map[string]any) { m["organization_id"] = "" },
+		"an organization no id":      func(m map[string]any) { m["organization_id"] = "acme#shop" },
+		"scopes in a list":           func(m map[string]any) { m["scopes"] = []string{"keys:read"} },
+		"own in another word":        func(m map[string]any) { m["own"] = "yes" },
+		"own said to be false":       func(m map[string]any) { m["own"] = "false" },
+		"own as a truth value":       func(m map[string]any) { m["own"] = true },
+		"a plan that is a number":    func(m map[string]any) { m["plan"] = 3 },
 	} {
-		if d := decided(t, event); d.Code != apikey.Unavailable || d.Cause == nil {
-			t.Errorf("%s: %+v", name, d)
+		said := authorizerSays(t, "admin")
+		change(said)
+		for _, event := range withContext(t, said) {
+			c, err := person(t, event)
+			if apikey.CodeOf(err) != apikey.Unavailable || errors.Unwrap(err) == nil || c.ID != "" || len(c.Scopes) > 0 {
+				t.Errorf("%s: %+v, %v", name, c, err)
+			}
 		}
 	}
 }
@@ -198,10 +300,18 @@ func TestTheAuthorizerCannotHaveDecidedWhatItWasNotAsked(t *testing.T) {
 	}
 }
 
+// A key's context and a person's have the same names, so that a mapping never meets one that is not there.
 func TestTheContextIsFlatStrings(t *testing.T) {
-	for name, value := range authorizerSays(t, "scoped") {
-		if _, ok := value.(string); !ok || strings.ToLower(name) != name {
-			t.Errorf("%s is %T", name, value)
+	key := authorizerSays(t, "scoped")
+	for _, who := range []string{"scoped", "admin", "member"} {
+		said := authorizerSays(t, who)
+		for name, value := range said {
+			if _, ok := value.(string); !ok || strings.ToLower(name) != name {
+				t.Errorf("%s: %s is %T", who, name, value)
+			}
+		}
+		if !maps.EqualFunc(said, key, func(any, any) bool { return true }) {
+			t.Errorf("%s has other names than a key", who)
 		}
 	}
 }

@@ -7,7 +7,7 @@
 //
 // It promises that the decision comes from the authorizer's context of the event alone, which no header, query or body
 // can touch; that a request without a decision is refused; and that what cannot be read, or not in time, lets nobody in.
-// It refuses to route by a path that a stage or a base path got into, and to take JWTs.
+// It refuses to route by a path that a stage or a base path got into, and to take a person's token at a protected API.
 package gateway
 
 import (

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/gateway"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -33,6 +34,38 @@ var plaintexts = map[string]string{
 	"networked":    "lk_live_00000008_networkednetworkednetworkednet2ugHiX",
 	"management":   "lk_live_00000009_managementmanagementmanagement1KUk7E",
 	"broken":       "lk_live_0000000A_brokenbrokenbrokenbrokenbroken4ECcJv",
+}
+
+// tokens are the people's tokens of the events in testdata, which name them as <admin>. What stands between the dots is
+// made up: here nobody looks.
+var tokens = map[string]string{
+	"admin":       "eyJhbGciOiJFUzI1NiJ9.adminadminadmin.adminsignature",
+	"member":      "eyJhbGciOiJFUzI1NiJ9.membermembermember.membersignature",
+	"forged":      "eyJhbGciOiJub25lIn0.forgedforgedforged.forgedsignature",
+	"unreachable": "eyJhbGciOiJFUzI1NiJ9.unreachable.unreachablesignature",
+}
+
+// people are those whom oidc would find in the tokens.
+var people = map[string]caller.Caller{
+	"admin": {Kind: caller.User, OrganizationID: "acme", ID: "auth0|ann", Plan: "team",
+		Scopes: []string{"keys:read", "keys:write", "keys:verify", "audit:read"}},
+	"member": {Kind: caller.User, OrganizationID: "user_0123456789abcdef0123456789abcdef", ID: "max@example.com", Own: true,
+		Scopes: []string{"keys:read", "keys:write"}},
+}
+
+// whose is gateway.Authorizer's People.
+func whose(_ context.Context, token string) (caller.Caller, error) {
+	for name, c := range people {
+		if token == tokens[name] {
+			return c, nil
+		}
+	}
+	if token == tokens["unreachable"] {
+		e := apikey.Errorf(apikey.Unavailable, "The keys of the token's issuer cannot be had at the moment.")
+		e.Cause = errors.New("issuer https://login.example.com: no keys")
+		return caller.Caller{}, e
+	}
+	return caller.Caller{}, apikey.Errorf(apikey.InvalidToken, "The token is not signed by a key of its issuer: sign in again.")
 }
 
 var now = time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC)
@@ -113,8 +146,10 @@ func golden(t *testing.T, folder string, answer func(*testing.T, json.RawMessage
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, key := range plaintexts {
-				event = bytes.ReplaceAll(event, []byte("<"+name+">"), []byte(key))
+			for _, credentials := range []map[string]string{plaintexts, tokens} {
+				for name, text := range credentials {
+					event = bytes.ReplaceAll(event, []byte("<"+name+">"), []byte(text))
+				}
 			}
 			compare(t, strings.TrimSuffix(file, ".event.json")+".answer.json", pretty(t, answer(t, event)))
 		})
