@@ -2,7 +2,16 @@
 // It decides nothing about a request and knows no store.
 package plan
 
-import "math"
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+)
 
 // Free is the plan of organizations for which nobody said another.
 const Free = "free"
@@ -39,6 +48,70 @@ func Default() Table {
 		table[p.Name] = p
 	}
 	return table
+}
+
+// written is a plan in a deployment's own table. What is null has no bound; so has a highest limit that is not there.
+type written struct {
+	Keys             json.RawMessage `json:"keys"`
+	DefaultPerMinute *int64          `json:"default_per_minute"`
+	HighestPerMinute *int64          `json:"highest_per_minute"`
+	HighestPerDay    *int64          `json:"highest_per_day"`
+}
+
+// Parse reads a deployment's own table, such as
+//
+//	{"free": {"keys": 0}, "team": {"keys": 25, "default_per_minute": 60, "highest_per_minute": 6000, "highest_per_day": null}}
+//
+// where keys must be there and may be null for any number, and the other members may be left out. "" is the Default. What
+// is ill-formed is an error that names it.
+func Parse(text string) (Table, error) {
+	if text == "" {
+		return Default(), nil
+	}
+	var all map[string]written
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&all); err != nil {
+		return nil, fmt.Errorf("reading the plans: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF || len(all) == 0 {
+		return nil, errors.New("reading the plans: they must be one JSON object with a member for each plan")
+	}
+	table := Table{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p, err := all[name].plan(name)
+		if err != nil {
+			return nil, fmt.Errorf("the plan %q: %w", name, err)
+		}
+		table[name] = p
+	}
+	return table, nil
+}
+
+func (w written) plan(name string) (Plan, error) {
+	p := Plan{Name: name, Keys: Unlimited, DefaultPerMinute: 60, HighestPerMinute: Unlimited, HighestPerDay: Unlimited}
+	if w.DefaultPerMinute != nil {
+		p.DefaultPerMinute = *w.DefaultPerMinute
+	}
+	if w.HighestPerMinute != nil {
+		p.HighestPerMinute = *w.HighestPerMinute
+	}
+	if w.HighestPerDay != nil {
+		p.HighestPerDay = *w.HighestPerDay
+	}
+	switch unlimited := string(w.Keys) == "null"; {
+	case name == "":
+		return p, errors.New("it has no name")
+	case w.Keys == nil:
+		return p, errors.New("keys is missing: a number, or null for any number")
+	case !unlimited && json.Unmarshal(w.Keys, &p.Keys) != nil, p.Keys < 0:
+		return p, errors.New("keys must be a whole number from 0, or null for any number")
+	case p.DefaultPerMinute < 1 || p.DefaultPerMinute > p.HighestPerMinute:
+		return p, errors.New("default_per_minute must be from 1 to highest_per_minute; it is 60 when it is not there")
+	case p.HighestPerDay < 1:
+		return p, errors.New("highest_per_day must be at least 1, or null for no bound")
+	}
+	return p, nil
 }
 
 // Managed says whether the plan has keys at all.
