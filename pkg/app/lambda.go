@@ -19,12 +19,15 @@ func Lambda(getenv func(string) string, stderr io.Writer) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := openTables(getenv, getenv("LATCHKEY_DYNAMODB_ENDPOINT"), s)
+	store, err := openTables(access(getenv, getenv("LATCHKEY_DYNAMODB_ENDPOINT")), s)
 	if err != nil {
 		return nil, fmt.Errorf("AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or LATCHKEY_DYNAMODB_ENDPOINT: %w", err)
 	}
 	a, err := New(store, s, time.Now, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel})))
 	if err != nil {
+		return nil, err
+	}
+	if err := a.sealByKMS(getenv); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), warmPatience)

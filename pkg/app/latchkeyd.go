@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,9 +18,9 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
-	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/httpapi"
-	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/issuer"
+	"github.com/latchkey/latchkey/pkg/seal"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -56,10 +55,15 @@ func Latchkeyd(ctx context.Context, p Process) error {
 		return err
 	}
 	d := &daemon{options: o, process: p, settings: settings, log: logger(p.Stderr, settings.LogLevel)}
-	if err := d.open(ctx); err != nil {
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address, such as -listen 127.0.0.1:8081", err)
+	}
+	defer listener.Close()
+	if err := d.open(ctx, "http://"+listener.Addr().String()); err != nil {
 		return err
 	}
-	return d.serve(ctx)
+	return d.serve(ctx, listener)
 }
 
 func parseOptions(p Process) (o options, err error) {
@@ -99,6 +103,7 @@ type daemon struct {
 	settings Settings
 	log      *slog.Logger
 	app      *App
+	issuer   *issuer.Issuer // of development mode
 
 	ready struct {
 		sync.Mutex
@@ -107,61 +112,51 @@ type daemon struct {
 	}
 }
 
-// open opens the store and wires the rooms to it.
-func (d *daemon) open(ctx context.Context) error {
-	store, err := d.store(ctx)
+// open opens the store and wires the rooms to it, for a service at url.
+func (d *daemon) open(ctx context.Context, url string) (err error) {
+	now := func() time.Time { return time.Now().Add(d.options.clockOffset) }
+	if d.options.dev {
+		if d.issuer, err = developmentIssuer(url, &d.settings, now); err != nil {
+			return err
+		}
+		if d.settings.AllowedScopes == nil {
+			d.settings.AllowedScopes = []string{"*"}
+		}
+	}
+	store, sealer, err := d.store(ctx)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
-	now := func() time.Time { return time.Now().Add(d.options.clockOffset) }
 	if d.app, err = New(store, d.settings, now, d.log); err != nil {
+		return err
+	}
+	if d.options.dev {
+		d.app.Keys.Seal = sealer
+	} else if err := d.app.sealByKMS(d.process.Getenv); err != nil {
 		return err
 	}
 	return d.app.Ready(ctx)
 }
 
-func (d *daemon) store(ctx context.Context) (Store, error) {
-	switch {
-	case d.options.dynamodb == "":
-		return memory.New(), nil
-	case d.options.dev:
+// store is the store, and in development what seals with it.
+func (d *daemon) store(ctx context.Context) (Store, *seal.Sealer, error) {
+	if d.options.dev {
 		return developmentStore(ctx, d.options.dynamodb, d.settings)
 	}
-	store, err := openTables(d.process.Getenv, d.options.dynamodb, d.settings)
+	store, err := openTables(access(d.process.Getenv, d.options.dynamodb), d.settings)
 	if err != nil {
-		return nil, fmt.Errorf("%w: set AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use -dev for DynamoDB Local", err)
+		return nil, nil, fmt.Errorf("%w: set AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use -dev for DynamoDB Local", err)
 	}
-	return store, nil
+	return store, nil, nil
 }
 
-// openTables makes the store on tables that exist, with the region and the credentials of the environment. It calls
-// nobody yet.
-func openTables(getenv func(string) string, endpoint string, s Settings) (*dynamo.Store, error) {
-	client, err := dynamo.NewClient(dynamo.Config{
-		Endpoint: endpoint, Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
-		AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return dynamo.New(client, dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}), nil
-}
-
-// serve listens, tells whoever waits that it is ready, and serves until ctx is done.
-func (d *daemon) serve(ctx context.Context) error {
-	listener, err := net.Listen("tcp", d.options.listen)
-	if err != nil {
-		return fmt.Errorf("%w: choose another address, such as -listen 127.0.0.1:8081", err)
-	}
-	defer listener.Close()
+// serve tells whoever waits that it is ready, and serves until ctx is done.
+func (d *daemon) serve(ctx context.Context, listener net.Listener) error {
 	hello := ready{URL: "http://" + listener.Addr().String()}
 	if d.options.dev {
-		issued, _, err := d.app.Bootstrap(ctx, First{Organization: DevOrganization, Plan: "enterprise", AllowedScopes: []string{"*"},
-			NewKey: true, By: "latchkeyd"})
-		if err != nil {
+		if err := d.development(ctx, &hello); err != nil {
 			return err
 		}
-		hello.OrganizationID, hello.ManagementKey, hello.DemoURL = DevOrganization, issued.Plaintext.Reveal(), hello.URL+demoPath
 	}
 	if err := d.announce(hello); err != nil {
 		return err
@@ -194,15 +189,17 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	return server.Shutdown(ctx)
 }
 
-// handler is every route of the service, health included, and in development mode the demo.
+// own marks routes that no Lambda has.
+const own = "latchkeyd"
+
+// handler is every route of the service, health and what development mode adds included.
 func (d *daemon) handler() http.Handler {
-	const own = "latchkeyd" // no Lambda has these
 	healthz := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
 	routes := append(d.app.API.Routes(),
 		httpapi.Row(own, http.MethodGet, "/healthz", http.HandlerFunc(healthz)),
 		httpapi.Row(own, http.MethodGet, "/readyz", http.HandlerFunc(d.readyz)))
 	if d.options.dev {
-		routes = append(routes, httpapi.Row(own, http.MethodGet, demoPath, d.app.demo(d.settings.TrustedHops)))
+		routes = append(routes, d.developmentRoutes()...)
 	}
 	return d.app.API.Handler(routes...)
 }
@@ -235,6 +232,8 @@ type ready struct {
 	URL            string `json:"url"`
 	OrganizationID string `json:"organization_id,omitempty"`
 	ManagementKey  string `json:"management_key,omitempty"`
+	JWT            string `json:"jwt,omitempty"`        // of an admin of the organization
+	IssuerURL      string `json:"issuer_url,omitempty"` // where development makes other tokens
 	DemoURL        string `json:"demo_url,omitempty"`
 }
 

@@ -98,14 +98,14 @@ func (s *Service) wrongWith(id string, p *OrganizationPatch) []apikey.FieldError
 	}
 	if list := p.AllowedScopes.V; list != nil {
 		f.need(len(*list) <= MaxScopes, "/allowed_scopes", "must have at most 100 scopes")
-		f.need(!slices.ContainsFunc(*list, func(scope string) bool { return !validAllowed(scope) }), "/allowed_scopes",
+		f.need(!slices.ContainsFunc(*list, func(scope string) bool { return !ValidAllowed(scope) }), "/allowed_scopes",
 			"must be scopes, or beginnings of scopes ending in *")
 	}
 	return f
 }
 
-// validAllowed says whether scope is one, or the beginning of some, ending in "*".
-func validAllowed(scope string) bool {
+// ValidAllowed says whether an organization may be allowed the text: a scope, or the beginning of some, ending in "*".
+func ValidAllowed(scope string) bool {
 	prefix, all := strings.CutSuffix(scope, "*")
 	return apikey.ValidScope(prefix) || all && prefix == ""
 }
