@@ -54,6 +54,7 @@ type keySet struct {
 	got     time.Time // when keys were had
 	tried   time.Time // when the last fetch began
 	failed  error     // what came of it
+	stopped bool      // it failed, and took longer than any fetch may: the process did not run meanwhile
 	running chan struct{}
 }
 
@@ -97,23 +98,22 @@ func (t *token) signedByOne(keys []key) error {
 	return errUnknown
 }
 
-// known returns the keys that are there. Only where there are none does it wait for a fetch.
+// known returns the keys that are there. Where there are none it waits for a fetch. Where there are, it renews them in the
+// background; it waits for that only if the process was stopped during the last try, as Lambda stops it between requests.
 func (s *keySet) known(ctx context.Context) ([]key, error) {
 	s.mu.Lock()
+	now := s.now()
+	due := passed(now, s.tried, retry)
 	if s.keys != nil {
-		defer s.mu.Unlock()
-		now := s.now()
-		if passed(now, s.got, fresh) && passed(now, s.tried, calm) && s.running == nil {
-			s.begin(now)
-		}
-		return s.keys, nil
+		due = passed(now, s.got, fresh) && passed(now, s.tried, calm)
 	}
-	if now := s.now(); s.running == nil && passed(now, s.tried, retry) {
+	must := s.keys == nil || due && s.stopped && s.running == nil
+	if due && s.running == nil {
 		s.begin(now)
 	}
 	done := s.running
 	s.mu.Unlock()
-	if done != nil {
+	if must && done != nil {
 		wait(ctx, done)
 	}
 	s.mu.Lock()
@@ -174,7 +174,7 @@ func (s *keySet) begin(now time.Time) {
 		if err == nil {
 			s.keys, s.got = keys, now
 		}
-		s.failed = err
+		s.failed, s.stopped = err, err != nil && s.now().Sub(now) > 2*fetchTimeout
 		close(s.running)
 		s.running = nil
 	}()

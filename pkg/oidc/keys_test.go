@@ -371,3 +371,35 @@ func TestAClockThatIsSetBackHoldsUpNoFetch(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Lambda is stopped as soon as it has answered. What it does in the background may never end, so it is waited for then.
+func TestAFetchThatWasLostWhileTheProcessStoodStillIsWaitedForOnce(t *testing.T) {
+	a := newAuthority(t)
+	v := a.verifier(t)
+	token := a.token(members{"exp": a.now().Add(24 * time.Hour).Unix()})
+	if _, err := v.Verify(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{})
+	a.serve.Store(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.advance(10 * time.Second) // the process stands still
+		close(asked)
+		http.NotFound(w, r)
+	}))
+	a.advance(2 * time.Hour)
+	if _, err := v.Verify(t.Context(), token); err != nil {
+		t.Error(err)
+	}
+	<-asked
+	refused(t, v, sign(members{"alg": "ES256", "kid": "unknown"}, a.claims(nil), ecKey())) // waits for the fetch, if it still runs
+	a.serve.Store(http.HandlerFunc(nil))
+	before := a.fetches.Load()
+	a.keys.Store(set(public("ec2", &otherEC().PublicKey, nil)))
+	a.advance(2 * time.Hour)
+	for range 2 {
+		refused(t, v, token)
+	}
+	if n := a.fetches.Load() - before; n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+}
