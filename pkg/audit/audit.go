@@ -35,6 +35,12 @@ const (
 	OrgUpdated  Action = "organization.updated"
 )
 
+// Actions lists every action.
+func Actions() []Action {
+	return []Action{Created, Rotated, GraceEnded, GraceMoved, Revoked, Archived, Reactivated, Disabled, Enabled, Updated, Expired,
+		OrgCreated, OrgUpdated}
+}
+
 // Entry is one thing that happened.
 type Entry struct {
 	ID             string // a ULID, so entries sort by time

@@ -89,7 +89,7 @@ func TestAPathThatIsNoRouteIsAProblemAndNeverARedirect(t *testing.T) {
 	d := newDoor(t)
 	for _, target := range []string{"/", "/v1", "/v1/", "/v1/api-keys/", "//v1/api-keys", "/v1//api-keys", "/v1/./api-keys", "/v1/api-keys/../api-keys",
 		"/v1/api-keys/%2e%2e/api-keys", "/v1/%2e/api-keys", "/v1/api-keys/key_00000001/", "/v1/api-keys/key_00000001/rotate/", "/V1/API-KEYS", "/v1/authorize/",
-		"/v1/authorize/x", "/v1/api-keys/a/b/c/d", "/v1/keys", "/%00", "/%ff", "/v1/api-keys%2F", "/v1%2Fapi-keys", "/healthz", "/..", "/v1/api-keys/key_00000001/rotate/start"} {
+		"/v1/authorize/x", "/v1/api-keys/a/b/c/d", "/v1/keys/", "/v1/keys/a/b", "/envelop/v1/api-keys", "/organizations", "/organizations/api-keys/1/archive", "/%00", "/%ff", "/v1/api-keys%2F", "/v1%2Fapi-keys", "/healthz", "/..", "/v1/api-keys/key_00000001/rotate/start"} {
 		for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS"} {
 			w := d.do(method, target, "")
 			if method == "HEAD" && w.Code == 404 {

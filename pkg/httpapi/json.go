@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,27 +20,34 @@ import (
 
 const maxDepth = 16 // objects and lists within one another, the body itself included
 
-// object reads b as the members of one JSON object (RFC 8259, in the strict reading of RFC 7493).
-func (r *request) object(b []byte) {
+// The types that a body may have.
+const (
+	plainJSON  = "application/json"
+	mergePatch = "application/merge-patch+json" // RFC 7396
+)
+
+// object reads the body, of one of the types, as the members of one JSON object (RFC 8259, in the strict reading of RFC
+// 7493).
+func (r *request) object(types ...string) {
 	if r.err != nil {
 		return
 	}
-	if !isJSON(r.Header) {
-		r.refuse(apikey.UnsupportedMedia, "Send the body as Content-Type: application/json.")
+	if !isJSON(r.Header, types) {
+		r.refuse(apikey.UnsupportedMedia, "Send the body as Content-Type: "+strings.Join(types, " or ")+".")
 		return
 	}
-	s := strict{jsontext.NewDecoder(bytes.NewReader(b), jsontext.AllowDuplicateNames(true)), r}
+	s := strict{jsontext.NewDecoder(bytes.NewReader(r.raw), jsontext.AllowDuplicateNames(true)), r}
 	if err := s.document(); err != nil {
 		r.refuse(apikey.InvalidJSON, fmt.Sprintf("The body must be one JSON object: see byte %d.", s.InputOffset()))
 		return
 	}
-	if err := json.Unmarshal(b, &r.members); err != nil {
+	if err := json.Unmarshal(r.raw, &r.members); err != nil {
 		r.refuse(apikey.InvalidJSON, "The body must be one JSON object.")
 	}
 }
 
-// isJSON says whether the body is declared as plain JSON in UTF-8, and nothing else.
-func isJSON(h http.Header) bool {
+// isJSON says whether the body is declared as one of the types, in UTF-8, and nothing else.
+func isJSON(h http.Header, types []string) bool {
 	if len(h["Content-Type"]) != 1 || len(h["Content-Encoding"]) > 0 {
 		return false
 	}
@@ -47,7 +55,7 @@ func isJSON(h http.Header) bool {
 	if charset, ok := params["charset"]; ok && strings.EqualFold(charset, "utf-8") {
 		delete(params, "charset")
 	}
-	return err == nil && media == "application/json" && len(params) == 0
+	return err == nil && slices.Contains(types, media) && len(params) == 0
 }
 
 // strict walks a document token by token. It fails on whatever is not JSON in the strict reading: syntax, UTF-8, lone

@@ -4,10 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
-	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -16,10 +12,7 @@ import (
 
 // The native shape: snake_case, every field always present, an id or a public prefix in the path.
 
-const (
-	graceKey = "grace_period_seconds"
-	maxGrace = int64(lifecycle.MaxGrace / time.Second)
-)
+const idRule = "must have 1 to 128 characters of A-Z a-z 0-9 . _ : @ | + -"
 
 // createdKey is the answer that hands a new key out: the Key and its plaintext.
 type createdKey struct {
@@ -27,12 +20,19 @@ type createdKey struct {
 	Plaintext string `json:"key"`
 }
 
-func readNew(r *request) (n lifecycle.New) {
+// creation is a new key that is asked for, once.
+type creation struct {
+	lifecycle.New
+	once lifecycle.Once
+}
+
+func readNew(r *request) (n creation) {
 	r.body()
+	n.once = r.once()
 	r.required("project_id", &n.ProjectID)
 	r.nullable("environment_id", &n.EnvironmentID)
 	r.nullable("external_id", &n.ExternalID)
-	r.required("name", &n.Name)
+	r.name(&n.Name)
 	r.optional("scopes", &n.Scopes)
 	r.nullable("rate_limit_per_minute", &n.RateLimitPerMinute)
 	r.nullable("daily_limit", &n.DailyLimit)
@@ -42,9 +42,6 @@ func readNew(r *request) (n lifecycle.New) {
 	r.nullable("rotation_interval_days", &n.RotationIntervalDays)
 	r.nullable("rotation_webhook_url", &n.RotationWebhookURL)
 	r.optional("rotation_to_secrets_manager", &n.RotationToSecretsManager)
-	if strings.ContainsFunc(n.Name, unicode.IsControl) {
-		r.refuse(apikey.InvalidJSON, "The name holds a control character.")
-	}
 	if n.ProjectID == "" {
 		r.fault("/project_id", "must not be empty")
 	}
@@ -52,15 +49,21 @@ func readNew(r *request) (n lifecycle.New) {
 	return n
 }
 
-func (a *API) create(ctx context.Context, n lifecycle.New, h http.Header) (createdKey, error) {
-	issued, err := a.Keys.Create(ctx, n)
+func (a *API) create(ctx context.Context, n creation, h http.Header) (createdKey, error) {
+	issued, err := a.issue(ctx, n, h, func(k *apikey.Key) string { return "api-keys/" + k.ID.String() })
+	return createdKey{issued.Key, issued.Plaintext.Reveal()}, err
+}
+
+// issue makes a key and hands it out, in whatever shape. where is its address, relative to the URL that was asked.
+func (a *API) issue(ctx context.Context, n creation, h http.Header, where func(*apikey.Key) string) (apikey.Issued, error) {
+	issued, err := a.Keys.CreateOnce(ctx, n.once, n.New)
 	if err != nil {
-		return createdKey{}, err
+		return apikey.Issued{}, err
 	}
-	h.Set("Location", "api-keys/"+issued.Key.ID.String())
+	h.Set("Location", where(&issued.Key))
 	h.Set("Cache-Control", "no-store")
-	k, err := tagged(h, issued.Key, nil)
-	return createdKey{k, issued.Plaintext.Reveal()}, err
+	issued.Key, err = tagged(h, issued.Key, nil)
+	return issued, err
 }
 
 // listing is what a list is asked for, and the query that the next page's keeps.
@@ -70,12 +73,12 @@ type listing struct {
 }
 
 func readListing(r *request) listing {
-	const idRule = "must have 1 to 128 characters of A-Z a-z 0-9 . _ : @ | + -"
 	isName := func(s string) bool { return s != "" && utf8.RuneCountInString(s) <= lifecycle.MaxName }
 	return listing{lifecycle.Filter{
 		ProjectID:       r.checked("project_id", lifecycle.ValidID, idRule),
 		EnvironmentID:   r.checked("environment_id", lifecycle.ValidID, idRule),
 		ExternalID:      r.checked("external_id", lifecycle.ValidID, idRule),
+		CreatedBy:       r.checked("created_by", lifecycle.ValidID, idRule),
 		Name:            r.checked("name", isName, "must have 1 to 200 characters"),
 		IncludeArchived: r.flag("include_archived"),
 		IncludeRevoked:  r.flag("include_revoked"),
@@ -87,14 +90,16 @@ func readListing(r *request) listing {
 
 func (a *API) list(ctx context.Context, in listing, h http.Header) ([]apikey.Key, error) {
 	keys, next, err := a.Keys.List(ctx, in.filter)
-	if err != nil {
-		return nil, err
+	link(h, in.query, next)
+	return keys, err
+}
+
+// link tells where the next page of a list is, if there is one: relative, with the filters of this one.
+func link(h http.Header, query url.Values, cursor string) {
+	if cursor != "" {
+		query.Set("cursor", cursor)
+		h.Set("Link", "<?"+query.Encode()+`>; rel="next"`)
 	}
-	if next != "" {
-		in.query.Set("cursor", next)
-		h.Set("Link", "<?"+in.query.Encode()+`>; rel="next"`)
-	}
-	return keys, nil
 }
 
 func (a *API) get(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {
@@ -109,81 +114,61 @@ func (a *API) revoke(ctx context.Context, id apikey.ID, _ http.Header) (nothing,
 	return nothing{}, a.Keys.Revoke(ctx, id, "")
 }
 
-// rotatedKey is the answer that hands a successor out: project, name, scopes and times are the new key's, the end of the
-// grace is the old one's.
-type rotatedKey struct {
-	OldKeyID       apikey.ID  `json:"old_key_id"`
-	NewKeyID       apikey.ID  `json:"new_key_id"`
-	ProjectID      string     `json:"project_id"`
-	Name           string     `json:"name"`
-	Plaintext      string     `json:"key"`
-	KeyPrefix      string     `json:"key_prefix"`
-	Scopes         []string   `json:"scopes"`
-	ExpiresAt      *time.Time `json:"expires_at"`
-	CreatedAt      time.Time  `json:"created_at"`
-	GraceExpiresAt *time.Time `json:"grace_expires_at"`
+// patching is a merge patch (RFC 7396) of a key that must be at the version, or at any when that is 0.
+type patching struct {
+	id      apikey.ID
+	version int64
+	patch   lifecycle.Patch
 }
 
-// rotation names a key and how long it, or its predecessor, lives on; nil: as the service sees fit.
-type rotation struct {
-	id    apikey.ID
-	grace *time.Duration
-}
-
-func readRotation(r *request) (in rotation) {
-	in.id = r.keyID()
-	r.optionalBody()
-	if r.has(graceKey) {
-		in.grace = new(r.grace(0))
+func readPatch(r *request) (in patching) {
+	in.id, in.version = r.keyID(), r.ifMatch()
+	p := &in.patch
+	r.patchBody()
+	if r.has("name") {
+		p.Name = new(string)
+		r.name(p.Name)
 	}
+	p.Scopes = emptied(r.listOrNull("scopes"))
+	r.nullable("rate_limit_per_minute", &p.RateLimitPerMinute)
+	r.nullable("daily_limit", &p.DailyLimit)
+	p.AllowedCIDRs = emptied(r.listOrNull("allowed_cidrs"))
+	r.nullable("metadata", &p.Metadata)
+	r.nullable("expires_at", &p.ExpiresAt)
+	r.optional("enabled", &p.Enabled)
+	r.nullable("rotation_interval_days", &p.RotationIntervalDays)
+	r.nullable("rotation_webhook_url", &p.RotationWebhookURL)
+	r.optional("rotation_to_secrets_manager", &p.RotationToSecretsManager)
+	r.merge(p.Validate(r.now))
 	return in
 }
 
-func (a *API) rotate(ctx context.Context, in rotation, h http.Header) (rotatedKey, error) {
-	rotated, err := a.Keys.Rotate(ctx, in.id, in.grace)
-	if err != nil {
-		return rotatedKey{}, err
-	}
-	h.Set("Cache-Control", "no-store")
-	old, k := rotated.Old, rotated.New.Key
-	return rotatedKey{old.ID, k.ID, k.ProjectID, k.Name, rotated.New.Plaintext.Reveal(), k.KeyPrefix, k.Scopes,
-		k.ExpiresAt, k.CreatedAt, old.GraceExpiresAt}, nil
+func (a *API) update(ctx context.Context, in patching, h http.Header) (apikey.Key, error) {
+	k, err := a.Keys.Update(ctx, in.id, in.version, in.patch)
+	return tagged(h, k, err)
 }
 
-func readEnding(r *request) apikey.ID {
+// readAct reads a request that says nothing but which key it is about.
+func readAct(r *request) apikey.ID {
 	id := r.keyID()
 	r.optionalBody()
 	return id
 }
 
-func (a *API) endGrace(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {
-	k, err := a.Keys.EndGrace(ctx, id)
+func (a *API) archive(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {
+	k, err := a.Keys.Archive(ctx, id)
 	return tagged(h, k, err)
 }
 
-func readExtension(r *request) rotation {
-	id := r.keyID()
-	r.body()
-	return rotation{id, new(r.grace(1))}
-}
-
-func (a *API) extendGrace(ctx context.Context, in rotation, h http.Header) (apikey.Key, error) {
-	k, err := a.Keys.ExtendGrace(ctx, in.id, *in.grace)
+func (a *API) reactivate(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {
+	k, err := a.Keys.Reactivate(ctx, id)
 	return tagged(h, k, err)
-}
-
-// grace takes the body's grace period, of shortest seconds at least.
-func (r *request) grace(shortest int64) time.Duration {
-	var seconds int64
-	r.required(graceKey, &seconds)
-	r.within(graceKey, seconds, shortest, maxGrace)
-	return time.Duration(seconds) * time.Second
 }
 
 // tagged passes a key on with its version as the ETag.
 func tagged(h http.Header, k apikey.Key, err error) (apikey.Key, error) {
 	if err == nil {
-		h.Set("ETag", `"`+strconv.FormatInt(k.Version, 10)+`"`)
+		h.Set("ETag", etag(k.Version))
 	}
 	return k, err
 }

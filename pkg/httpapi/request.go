@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -33,6 +34,7 @@ type request struct {
 	now     time.Time
 	confirm func(prefix string) error // refuses a prefix that is not the key's own: another brand's or environment's
 	params  map[string]string
+	raw     []byte // the body, once it was read
 	members map[string]json.RawMessage
 	faults  []apikey.FieldError
 	err     error
@@ -99,10 +101,11 @@ func (r *request) keyNamed(forms ...func(string) (apikey.ID, error)) apikey.ID {
 	}
 	id, err := r.format.ParsePrefix(text)
 	if err != nil {
-		r.refuse(apikey.NotFound, "There is no such key.")
-		return 0
+		err = apikey.Errorf(apikey.NotFound, "There is no such key.")
+	} else {
+		err = r.confirm(text)
 	}
-	if err := r.confirm(text); err != nil && r.err == nil {
+	if err != nil && r.err == nil {
 		r.err = err
 	}
 	return id
@@ -167,22 +170,30 @@ func (r *request) flag(name string) bool {
 }
 
 // body reads the JSON object that the request must carry.
-func (r *request) body() { r.object(r.content()) }
+func (r *request) body() {
+	r.content()
+	r.object(plainJSON)
+}
+
+// patchBody is body for a merge patch, which has a type of its own.
+func (r *request) patchBody() {
+	r.content()
+	r.object(plainJSON, mergePatch)
+}
 
 // optionalBody reads the JSON object that the request may carry.
 func (r *request) optionalBody() {
-	if b := r.content(); len(b) > 0 {
-		r.object(b)
+	if r.content(); len(r.raw) > 0 {
+		r.object(plainJSON)
 	}
 }
 
-// content is the body, which takeBody took.
-func (r *request) content() []byte {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
+// content takes the body, which takeBody took from the client.
+func (r *request) content() {
+	var err error
+	if r.raw, err = io.ReadAll(r.Body); err != nil {
 		r.refuse(apikey.InvalidJSON, "The body did not arrive whole.")
 	}
-	return b
 }
 
 // has says whether the body holds a member that was not taken yet.
@@ -218,6 +229,43 @@ func (r *request) nullable(name string, into any) {
 	}
 }
 
+// name takes the member that names a key, which it must have.
+func (r *request) name(into *string) {
+	r.required("name", into)
+	if strings.ContainsFunc(*into, unicode.IsControl) {
+		r.refuse(apikey.InvalidJSON, "The name holds a control character.")
+	}
+}
+
+// listOrNull takes a member that is a list of strings or null.
+func (r *request) listOrNull(name string) (m lifecycle.Maybe[[]string]) {
+	m.Said = r.has(name)
+	if m.Said && string(r.members[name]) != "null" {
+		m.V = new([]string)
+		r.nullable(name, m.V)
+	}
+	delete(r.members, name)
+	return m
+}
+
+// emptied is a list that is to be set, where null stands for the empty one; nil where nothing was said.
+func emptied(m lifecycle.Maybe[[]string]) *[]string {
+	if m.Said && m.V == nil {
+		return &[]string{}
+	}
+	return m.V
+}
+
+// moment takes a parameter that is a time, or a date; without it, it is zero.
+func (r *request) moment(name string) time.Time {
+	value, given := r.param(name)
+	m := new(lifecycle.Moment)
+	if text, err := json.Marshal(value); given && (err != nil || m.UnmarshalJSON(text) != nil) {
+		r.fault(pointer(name), mustBe(&m))
+	}
+	return m.Time
+}
+
 // plain spells a whole number without fraction or exponent, as encoding/json wants it: 60.0 and 6e1 are 60. It leaves
 // everything else as it is.
 func plain(raw json.RawMessage) json.RawMessage {
@@ -246,15 +294,15 @@ func (r *request) list(name string, raw json.RawMessage) []string {
 // mustBe says what a member read into v has to be.
 func mustBe(v any) string {
 	switch v.(type) {
-	case *string, **string:
+	case *string, **string, *lifecycle.Maybe[string]:
 		return "must be a string"
 	case *[]string:
 		return "must be a list of strings"
-	case *bool:
+	case *bool, **bool:
 		return "must be true or false"
-	case *int64, **int64, **int, *lifecycle.Limit:
+	case *int64, **int64, **int, *lifecycle.Limit, *lifecycle.Maybe[int]:
 		return "must be a whole number"
-	case **lifecycle.Moment:
+	case **lifecycle.Moment, **isoTime, *lifecycle.Maybe[lifecycle.Moment]:
 		return "must be a time such as 2026-11-22T10:00:00Z, or a date"
 	case *netip.Addr:
 		return "must be an IP address"

@@ -97,7 +97,11 @@ func (a *API) fail(w *response, r *http.Request, err error) {
 		a.logCause(w, r, err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	verify.WriteError(w, &e)
+	if enveloped(r.URL.Path) {
+		writeEnveloped(w, &e)
+	} else {
+		verify.WriteError(w, &e)
+	}
 }
 
 // challenge is the WWW-Authenticate value that an error needs (RFC 6750, section 3), "" for none.
