@@ -160,8 +160,12 @@ func kindOf(v any) string {
 		return "null"
 	case []any:
 		return "list"
+	case map[string]any:
+		return "object"
 	case float64:
 		return "number"
+	case bool:
+		return "bool"
 	case string:
 		if at, err := time.Parse(time.RFC3339, v); err == nil && at.Location() == time.UTC {
 			return "time"

@@ -5,6 +5,7 @@ package keytest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -32,6 +33,8 @@ type Daemon struct {
 	URL            string `json:"url"`
 	OrganizationID string `json:"organization_id"`
 	ManagementKey  string `json:"management_key"`
+	JWT            string `json:"jwt"`        // of an admin of the organization
+	IssuerURL      string `json:"issuer_url"` // development's own issuer
 	DemoURL        string `json:"demo_url"`
 
 	ReadyFile string `json:"-"` // where it wrote all this
@@ -44,6 +47,7 @@ type Daemon struct {
 
 	mu     sync.Mutex
 	issued []string
+	tokens []string
 }
 
 // binaries is where Main has the daemon built.
@@ -133,6 +137,7 @@ func (d *Daemon) awaitReady() {
 			if d.ManagementKey != "" {
 				d.issued = append(d.issued, d.ManagementKey)
 			}
+			d.tokens = append(d.tokens, d.JWT)
 			return
 		}
 		select {
@@ -175,6 +180,35 @@ func (d *Daemon) finish() {
 	if what := Leaked(d.Output(), d.issued); what != "" {
 		d.t.Errorf("latchkeyd printed %s", what)
 	}
+	for _, token := range d.tokens {
+		if signature := token[strings.LastIndexByte(token, '.')+1:]; signature != "" && strings.Contains(d.Output(), signature) {
+			d.t.Error("latchkeyd printed a person's token")
+		}
+	}
+}
+
+// Person is who signs in: a user of an organization, with a role and a plan, where each but the user may be "".
+type Person struct {
+	User         string `json:"user"`
+	Organization string `json:"organization"`
+	Role         string `json:"role"`
+	Plan         string `json:"plan"`
+}
+
+// Token signs a person in at development's own issuer.
+func (d *Daemon) Token(p Person) string {
+	d.t.Helper()
+	a := d.Call("POST", d.IssuerURL+"/token", "", p)
+	var issued struct {
+		Token string `json:"access_token"`
+	}
+	if a.Into(d.t, &issued); issued.Token == "" {
+		d.t.Fatalf("the issuer answers %d", a.Status)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tokens = append(d.tokens, issued.Token)
+	return issued.Token
 }
 
 // Leaked says what of the keys stands in text: a secret, or a hash in one of its usual spellings. It is "" when nothing
@@ -285,12 +319,17 @@ func (d *Daemon) do(r *http.Request) (Answer, error) {
 // remember notes a key that was just handed out.
 func (d *Daemon) remember(body []byte) {
 	var answer struct {
-		Key any `json:"key"`
+		Key    any    `json:"key"`
+		RawKey string `json:"raw_key"`
+		Data   struct {
+			Key string `json:"key"`
+		} `json:"data"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
 		return
 	}
-	if key, ok := answer.Key.(string); ok {
+	key, _ := answer.Key.(string)
+	if key = cmp.Or(key, answer.RawKey, answer.Data.Key); key != "" {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.issued = append(d.issued, key)
