@@ -39,7 +39,7 @@ type fakeKMS struct {
 	keys   map[string]asked // by the wrapped key: under which key and context
 	data   map[string]string
 	asked  []asked
-	faults []string // what the next requests meet: an error code, "hang", "stall", or anything else as the body of a 200
+	faults []string // what the next requests meet: an error code, "hang", "stall", "garble", or anything else as the body of a 200
 	deaf   bool     // Decrypt takes anything and gives the last data key
 	done   chan struct{}
 	t      *testing.T
@@ -132,6 +132,14 @@ func (k *fakeKMS) fail(w http.ResponseWriter, fault string) {
 	case strings.HasSuffix(fault, "Exception"):
 		w.WriteHeader(http.StatusBadRequest)
 		reply(w, map[string]string{"__type": fault, "message": message})
+	case fault == "garble":
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			k.t.Error(err)
+			return
+		}
+		_, _ = conn.Write([]byte(message + "\r\n\r\n"))
+		_ = conn.Close()
 	default:
 		_, _ = w.Write([]byte(fault))
 	}
@@ -230,6 +238,21 @@ func holdsNothing(t *testing.T, err error) {
 	}
 }
 
+func TestWhatCannotHaveBeenSealedIsRefusedWithoutAskingKMS(t *testing.T) {
+	k := newKMS(t)
+	s := k.sealer(t, keyARN)
+	sealed := mustSeal(t, s, secret)
+	refused(t, s, nil, bound, "nothing")
+	refused(t, s, sealed[:100], bound, "half a wrapped key")
+	refused(t, s, append([]byte{1, 0xff, 0xff}, make([]byte, 0xffff)...), bound, "a wrapped key too long for KMS")
+	refused(t, s, mustSeal(t, seal.NewLocal([32]byte{1}), secret), bound, "another kind")
+	refused(t, s, sealed, "", "no bound")
+	refused(t, s, sealed, strings.Repeat("b", seal.MaxBound+1), "a bound too long")
+	if len(k.asked) != 1 {
+		t.Errorf("KMS was asked %d times, want once, for the sealing", len(k.asked))
+	}
+}
+
 func TestAThrottledCallIsTriedAgain(t *testing.T) {
 	for name, call := range calls {
 		k := newKMS(t)
@@ -258,7 +281,7 @@ func TestOnlyUnwrappingMeansThatItWasSealedOtherwise(t *testing.T) {
 
 func TestAnAnswerOfKMSThatMakesNoSenseIsAnError(t *testing.T) {
 	short := `{"KeyId":"k","Plaintext":"` + random(16) + `","CiphertextBlob":"` + random(184) + `"}`
-	for _, body := range []string{"", "{}", "[]", "null", "<html>", `{"Plaintext":`, `{"Plaintext":"%%%","CiphertextBlob":"%%%"}`, `{"Plaintext":7}`, short,
+	for _, body := range []string{"garble", "", "{}", "[]", "null", "<html>", `{"Plaintext":`, `{"Plaintext":"%%%","CiphertextBlob":"%%%"}`, `{"Plaintext":7}`, short,
 		`{"Plaintext":"` + random(32) + `"}`, `{"Plaintext":"` + random(32) + `","CiphertextBlob":"` + random(6145) + `"}`} {
 		for name, call := range calls {
 			k := newKMS(t)
@@ -283,7 +306,9 @@ func TestAKMSThatHangsAnswersByTheDeadline(t *testing.T) {
 			})
 			cancel()
 			hung(t, name+", "+fault+", without a deadline", fault, 20*time.Millisecond, func(s *seal.Sealer, sealed []byte) ([]byte, error) {
-				return call(t.Context(), s, sealed)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // so that a failure is none of ten minutes
+				defer cancel()
+				return call(ctx, s, sealed)
 			})
 		}
 	}

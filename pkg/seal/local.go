@@ -13,18 +13,15 @@ func NewLocal(key [32]byte) *Sealer {
 	return &Sealer{byLocal, local{gcm(key[:])}}
 }
 
-// local wraps data keys itself. Its nonces are random, so one key is good for 2^32 secrets (NIST SP 800-38D, 8.3).
+// local wraps data keys itself, bound to nothing: what they encrypt is. Its nonces are random, so one key is good for 2^32 secrets (NIST SP 800-38D, 8.3).
 type local struct{ kek cipher.AEAD }
 
-func (l local) fresh(_ context.Context, bound string) (key, wrapped []byte, err error) {
+func (l local) fresh(context.Context, string) (key, wrapped []byte, err error) {
 	key = make([]byte, keySize)
 	_, _ = rand.Read(key) // never fails: it would end the process
-	return key, l.kek.Seal(nil, nil, key, wrapping(bound)), nil
+	return key, l.kek.Seal(nil, nil, key, nil), nil
 }
 
-func (l local) unwrap(_ context.Context, wrapped []byte, bound string) ([]byte, error) {
-	return open(l.kek, wrapped, wrapping(bound))
+func (l local) unwrap(_ context.Context, wrapped []byte, _ string) ([]byte, error) {
+	return open(l.kek, wrapped, nil)
 }
-
-// wrapping is what a wrapped data key is bound to.
-func wrapping(bound string) []byte { return []byte("latchkey data key for " + bound) }
