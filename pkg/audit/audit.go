@@ -129,7 +129,8 @@ func Diff(before *apikey.Key, after apikey.Key) ([]Change, error) {
 	}
 	var changes []Change
 	for _, name := range slices.Sorted(maps.Keys(to)) {
-		if !bytes.Equal(from[name], to[name]) {
+		unset := before == nil && string(to[name]) == "null"
+		if !unset && !bytes.Equal(from[name], to[name]) {
 			changes = append(changes, Change{name, from[name], to[name]})
 		}
 	}

@@ -29,6 +29,9 @@ func TestAnEntryTellsWhatManagementChangedAndNothingElse(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(created, func(c audit.Change) bool { return c.Field == "name" && c.From == nil }) {
 		t.Errorf("a new key: %v, %v", created, err)
 	}
+	if slices.ContainsFunc(created, func(c audit.Change) bool { return string(c.To) == "null" }) {
+		t.Errorf("of a new key it tells what is not set: %s", created)
+	}
 }
 
 func TestEntriesSortByTime(t *testing.T) {

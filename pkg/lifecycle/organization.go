@@ -180,8 +180,8 @@ func organizationEntry(by caller.Caller, now time.Time, before, after *Organizat
 		name     string
 		from, to any
 	}{
-		{"plan", before.Plan, after.Plan},
-		{"claimed_plan", before.ClaimedPlan, after.ClaimedPlan},
+		{"plan", orNull(before.Plan), orNull(after.Plan)},
+		{"claimed_plan", orNull(before.ClaimedPlan), orNull(after.ClaimedPlan)},
 		{"allowed_scopes", before.AllowedScopes, after.AllowedScopes},
 	} {
 		if !reflect.DeepEqual(field.from, field.to) {
@@ -191,6 +191,13 @@ func organizationEntry(by caller.Caller, now time.Time, before, after *Organizat
 		}
 	}
 	return e
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
 }
 
 // stored is an organization as it is stored, or NotFound.
