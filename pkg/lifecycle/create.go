@@ -32,20 +32,15 @@ func (s *Service) CreateOnce(ctx context.Context, once Once, n New) (apikey.Issu
 		return apikey.Issued{}, err
 	}
 	var issued apikey.Issued
-	err := s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
-		given, err := once.again(ctx, s, by)
-		if err != nil {
+	again := func(a *answer) { issued = a.issued() }
+	err := s.change(ctx, "", func(ctx context.Context) (Change, error) {
+		return once.attempt(ctx, s, by, again, func() (c Change, err error) {
+			c, issued, err = s.creation(ctx, by, n)
+			if err == nil {
+				err = once.keep(ctx, s, by, &c, nil, issued)
+			}
 			return c, err
-		}
-		if given != nil {
-			issued = given.issued()
-			return c, errNothingToDo
-		}
-		c, issued, err = s.creation(ctx, by, n)
-		if err == nil {
-			err = once.keep(ctx, s, by, &c, nil, issued)
-		}
-		return c, err
+		})
 	})
 	if err != nil {
 		return apikey.Issued{}, err

@@ -74,6 +74,26 @@ func (v *versioned) key() apikey.Key {
 	return v.Key
 }
 
+// attempt decides one attempt of a change that is made once: it gives the answer of before again, or makes the change. A
+// refusal counts only if no answer was given while it was being decided: whoever won the race is often its reason.
+func (o *Once) attempt(ctx context.Context, s *Service, by caller.Caller, again func(*answer), decide func() (Change, error)) (Change, error) {
+	given, err := o.again(ctx, s, by)
+	if given == nil && err == nil {
+		c, refused := decide()
+		if refused == nil || o.Token == "" {
+			return c, refused
+		}
+		if given, err = o.again(ctx, s, by); given == nil && err == nil {
+			err = refused
+		}
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	again(given)
+	return Change{}, errNothingToDo
+}
+
 // again is the answer that was given to the same question before, or nil. The caller must still be allowed to have it.
 func (o *Once) again(ctx context.Context, s *Service, by caller.Caller) (*answer, error) {
 	if o.Token == "" {
@@ -125,13 +145,15 @@ func (o *Once) keep(ctx context.Context, s *Service, by caller.Caller, c *Change
 	if old != nil {
 		a.Old = &versioned{*old, old.Version}
 	}
-	b, err := json.Marshal(a)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // metadata are to be given again to the byte
+	if err := e.Encode(a); err != nil {
 		return fmt.Errorf("printing an answer to keep: %w", err)
 	}
 	id := o.id(by)
-	sealed, err := s.Seal.Seal(ctx, b, id)
-	clear(b)
+	sealed, err := s.Seal.Seal(ctx, b.Bytes(), id)
+	clear(b.Bytes())
 	if err != nil {
 		return unavailable(fmt.Errorf("sealing an answer: %w", err))
 	}

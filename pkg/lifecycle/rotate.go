@@ -39,20 +39,15 @@ func (s *Service) RotateOnce(ctx context.Context, once Once, id apikey.ID, grace
 	if period == 0 {
 		closeAs = apikey.CloseDisable
 	}
-	err = s.change(ctx, closeAs, func(ctx context.Context) (c Change, err error) {
-		given, err := once.again(ctx, s, by)
-		if err != nil {
+	again := func(a *answer) { rotated = Rotated{a.Old.key(), a.issued()} }
+	err = s.change(ctx, closeAs, func(ctx context.Context) (Change, error) {
+		return once.attempt(ctx, s, by, again, func() (c Change, err error) {
+			rotated, c, err = s.rotation(ctx, by, id, period)
+			if err == nil {
+				err = once.keep(ctx, s, by, &c, &rotated.Old, rotated.New)
+			}
 			return c, err
-		}
-		if given != nil && given.Old != nil {
-			rotated = Rotated{given.Old.key(), given.issued()}
-			return c, errNothingToDo
-		}
-		rotated, c, err = s.rotation(ctx, by, id, period)
-		if err == nil {
-			err = once.keep(ctx, s, by, &c, &rotated.Old, rotated.New)
-		}
-		return c, err
+		})
 	})
 	if err != nil {
 		return Rotated{}, err
