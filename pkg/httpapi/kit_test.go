@@ -20,12 +20,14 @@ import (
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/plan"
+	"github.com/latchkey/latchkey/pkg/seal"
 	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
 // door is a whole service behind its mux, on a store, with a clock that stands still until it is moved. The
-// organizations acme and other are on the largest plan and may use scopes that begin with "orders:".
+// organizations acme and other are on the largest plan and may use scopes that begin with "orders:". People sign in by
+// tokens of the tests' own issuer.
 type door struct {
 	*httpapi.API
 	http.Handler
@@ -52,11 +54,12 @@ func newDoorOn(t testing.TB, store storetest.Store) *door {
 	}
 	d := &door{store: store, now: time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC)}
 	d.API = &httpapi.API{
-		Keys:     &lifecycle.Service{Store: d.store, Plans: plan.Default(), Format: format, Now: d.clock},
+		Keys:     &lifecycle.Service{Store: d.store, Plans: plan.Default(), Format: format, Now: d.clock, Seal: seal.NewLocal([32]byte{1})},
 		Verifier: &verify.Verifier{Store: d.store, Format: format, Now: d.clock},
 		Log:      slog.New(slog.NewJSONHandler(d, nil)),
 		Now:      d.clock,
 	}
+	d.People = d.issuer(t).Verify
 	d.Handler = d.API.Handler(d.Routes()...)
 	for _, organization := range []string{"acme", "other"} {
 		if _, err := d.Keys.AddOrganization(operator(organization), "enterprise", []string{"orders:*"}); err != nil {
@@ -159,6 +162,15 @@ func read[T any](t testing.TB, w *httptest.ResponseRecorder) (v T) {
 		t.Fatalf("%v in %d %s", err, w.Code, w.Body)
 	}
 	return v
+}
+
+// has demands a status, and gives the answer's body.
+func has(t testing.TB, w *httptest.ResponseRecorder, status int) string {
+	t.Helper()
+	if w.Code != status {
+		t.Fatalf("got %d, want %d: %s", w.Code, status, w.Body)
+	}
+	return w.Body.String()
 }
 
 // want demands a status, and a code if the answer is a problem. It returns the problem.
