@@ -273,24 +273,53 @@ func run(t *testing.T, command ...string) []byte {
 
 // Every relative link in our pages leads to a file.
 func TestEveryLinkInTheDocsLeadsSomewhere(t *testing.T) {
-	pages, err := exec.Command("git", "ls-files", "*.md").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	found := 0
-	for _, page := range strings.Fields(string(pages)) {
-		b, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllSubmatch(b, -1) {
+	eachFile(t, "*.md", func(page string, text []byte) {
+		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllSubmatch(text, -1) {
 			found++
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(link[1]))); err != nil {
 				t.Errorf("%s: %v", page, err)
 			}
 		}
-	}
+	})
 	if found == 0 {
 		t.Error("no page has a link: the test looks at nothing")
+	}
+}
+
+func TestEveryTestThatTheDocsNameExists(t *testing.T) {
+	there := map[string]bool{}
+	eachFile(t, "*_test.go", func(_ string, text []byte) {
+		for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(text, -1) {
+			there[string(name[1])] = true
+		}
+	})
+	found := 0
+	eachFile(t, "*.md", func(page string, text []byte) {
+		for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)`").FindAllSubmatch(text, -1) {
+			found++
+			if !there[string(name[1])] {
+				t.Errorf("%s names %s, which is no test", page, name[1])
+			}
+		}
+	})
+	if found == 0 {
+		t.Error("no page names a test: the test looks at nothing")
+	}
+}
+
+// eachFile reads the files of the repository that a pattern names.
+func eachFile(t *testing.T, pattern string, read func(path string, text []byte)) {
+	t.Helper()
+	paths, err := exec.Command("git", "ls-files", pattern).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range strings.Fields(string(paths)) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read(path, text)
 	}
 }
