@@ -2,6 +2,8 @@ package dynamo_test
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,120 @@ func priced(client *dynamodb.Client, price *types.ConsumedCapacity) *dynamodb.Cl
 		}
 		return out, err
 	})
+}
+
+// bill is what calls cost, by what they were.
+type bill map[string]float64
+
+// billed is a client that writes down what transactions and reads cost.
+func billed(client *dynamodb.Client, b bill) *dynamodb.Client {
+	const total = types.ReturnConsumedCapacityTotal
+	return around(client, func(in any, call func() (any, error)) (any, error) {
+		switch in := in.(type) {
+		case *dynamodb.TransactWriteItemsInput:
+			in.ReturnConsumedCapacity = total
+		case *dynamodb.QueryInput:
+			in.ReturnConsumedCapacity = total
+		case *dynamodb.BatchGetItemInput:
+			in.ReturnConsumedCapacity = total
+		case *dynamodb.GetItemInput:
+			in.ReturnConsumedCapacity = total
+		}
+		out, err := call()
+		switch out := out.(type) {
+		case *dynamodb.TransactWriteItemsOutput:
+			b.add("write", out.ConsumedCapacity...)
+		case *dynamodb.QueryOutput:
+			b.add("index", *out.ConsumedCapacity)
+		case *dynamodb.BatchGetItemOutput:
+			b.add("hot items", out.ConsumedCapacity...)
+		case *dynamodb.GetItemOutput:
+			b.add("get", *out.ConsumedCapacity)
+		}
+		return out, err
+	})
+}
+
+func (b bill) add(name string, consumed ...types.ConsumedCapacity) {
+	for _, c := range consumed {
+		b[name] += *c.CapacityUnits
+	}
+}
+
+// plain is a key as most are.
+func plain() apikey.Record {
+	r := record(20, 50, 1)
+	r.Name, r.Metadata, r.Counts, r.Version = "deploy", []byte("{}"), nil, 1
+	return r
+}
+
+func TestAnAnswerThatIsKeptCostsTheWritingAndTheDestroyingOfItsItemAlone(t *testing.T) {
+	client, b := local(t), bill{}
+	store := dynamo.New(billed(client, b), tables(t, client))
+	price := func(c lifecycle.Change) float64 {
+		t.Helper()
+		clear(b)
+		if err := store.Commit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		return b["write"]
+	}
+	kept := lifecycle.Replay{ID: strings.Repeat("0", 64), Fingerprint: make([]byte, 32), KeyID: apikey.NewID(), Until: noon.Add(24 * time.Hour)}
+	kept.Sealed = make([]byte, 1700) // a key as JSON and the data key that it was sealed with: an item of 2 KB
+	var create, revoke [2]float64
+	for n, answers := range [][]lifecycle.Replay{{}, {kept}} {
+		r := plain()
+		c := lifecycle.Change{Create: &r, Entry: entryOf(r)}
+		for _, a := range answers {
+			r.Sealed, c.Replay = &apikey.Sealed{ID: a.ID, Until: a.Until}, &a
+		}
+		create[n] = price(c)
+		next := r
+		next.Version, next.RevokedAt = 2, &noon
+		c = lifecycle.Change{Update: []lifecycle.Update{{Record: next}}, Entry: entryOf(r)}
+		for _, a := range answers {
+			c.Destroy = []apikey.Sealed{{ID: a.ID, Until: a.Until}}
+		}
+		revoke[n] = price(c)
+	}
+	t.Logf("a create costs %v units, a revocation %v", create, revoke)
+	if create[1] != create[0]+4 || revoke[1] != revoke[0]+4 { // two units for each KB of what is written in a transaction
+		t.Errorf("with an answer a create costs %v units instead of %v, a revocation %v instead of %v, want 4 more", create[1], create[0], revoke[1], revoke[0])
+	}
+	for _, id := range []string{kept.ID, "unknown"} {
+		clear(b)
+		if _, err := store.Replay(t.Context(), id); err != nil && !errors.Is(err, lifecycle.ErrNotFound) || b["get"] != 1 {
+			t.Errorf("looking for an answer costs %v, %v", b, err)
+		}
+	}
+}
+
+func TestAListOfBothSidesCostsAThirdIndexQueryAndNoHotItemTwice(t *testing.T) {
+	client, b := local(t), bill{}
+	store := dynamo.New(billed(client, b), tables(t, client))
+	for n := range 20 {
+		r := plain()
+		if r.OrganizationID = "org"; n%2 == 0 {
+			r.RevokedAt = &noon
+		}
+		if err := store.Commit(t.Context(), lifecycle.Change{Create: &r, Entry: entryOf(r)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		side lifecycle.Side
+		want bill
+	}{
+		{lifecycle.Living, bill{"index": 0.5, "hot items": 10}}, // less than 4 KB of profiles, as the index has them
+		{lifecycle.Ended, bill{"index": 0.5, "hot items": 10}},
+		{lifecycle.Both, bill{"index": 1.5, "hot items": 20}},
+	} {
+		clear(b)
+		page, _, err := store.Keys(t.Context(), lifecycle.Query{OrganizationID: "org", Side: row.side, Limit: 100})
+		if err != nil || float64(len(page)) != row.want["hot items"] || !maps.Equal(b, row.want) {
+			t.Errorf("side %d: %d keys cost %v, want %v; %v", row.side, len(page), b, row.want, err)
+		}
+	}
 }
 
 // record is a key with ids of that many characters, scopes of so many bytes, and networks.

@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,23 @@ func TestACallFailsBeforeOrAfterItTookEffect(t *testing.T) {
 		}
 		if n := store.effects.Load(); n != want || errs[0] != nil || !errors.Is(errs[1], fault.Err) || errs[2] != nil {
 			t.Errorf("%s: %d calls took effect and said %v, want %d", fault, n, errs, want)
+		}
+	}
+}
+
+// Else a verb that a new method serves would be tested without its faults.
+func TestEveryMethodOfAStoreIsCountedAndCanFail(t *testing.T) {
+	store := reflect.TypeFor[storetest.Store]()
+	for m := range store.Methods() {
+		faulty := storetest.NewFaulty(&counter{}, storetest.Always(m.Name, storetest.Fault{Err: storetest.ErrLost}))
+		in := []reflect.Value{reflect.ValueOf(t.Context())}
+		for n := 1; n < m.Type.NumIn(); n++ {
+			in = append(in, reflect.Zero(m.Type.In(n)))
+		}
+		out := reflect.ValueOf(faulty).MethodByName(m.Name).Call(in)
+		err, _ := out[len(out)-1].Interface().(error)
+		if calls := faulty.Calls(); !errors.Is(err, storetest.ErrLost) || len(calls) != 1 || calls[0].Method != m.Name {
+			t.Errorf("%s said %v and was counted as %v", m.Name, err, calls)
 		}
 	}
 }
