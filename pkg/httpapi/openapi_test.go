@@ -1,6 +1,8 @@
 package httpapi_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"reflect"
 	"regexp"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 )
@@ -68,7 +71,8 @@ func TestTheContractNamesTheRoutesAndNoOthers(t *testing.T) {
 }
 
 func TestTheContractHasTheFieldsOfTheTypes(t *testing.T) {
-	for name, of := range map[string]reflect.Type{"Key": reflect.TypeFor[apikey.Key](), "NewKey": reflect.TypeFor[lifecycle.New]()} {
+	for name, of := range map[string]reflect.Type{"Key": reflect.TypeFor[apikey.Key](), "NewKey": reflect.TypeFor[lifecycle.New](),
+		"Organization": reflect.TypeFor[lifecycle.Standing]()} {
 		var fields []string
 		for f := range of.Fields() {
 			if tag := f.Tag.Get("json"); tag != "-" {
@@ -78,6 +82,89 @@ func TestTheContractHasTheFieldsOfTheTypes(t *testing.T) {
 		if got := under(t, "components", "schemas", name, "properties"); !slices.Equal(got, fields) {
 			t.Errorf("%s has the fields\n%v\nwant\n%v", name, got, fields)
 		}
+	}
+}
+
+// members are the names of an object in their order, or of the first object of a list.
+func members(t *testing.T, raw json.RawMessage) (names []string) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(raw))
+	for {
+		token, err := d.Token()
+		if err != nil {
+			t.Fatalf("%v in %s", err, raw)
+		}
+		name, ok := token.(string)
+		if !ok && token == json.Delim('}') {
+			return names
+		}
+		if ok {
+			names = append(names, name)
+			var value json.RawMessage
+			if err := d.Decode(&value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What the shapes answer has the fields that the contract says, in its order.
+func TestTheContractHasTheFieldsOfTheAnswers(t *testing.T) {
+	d := newDoor(t)
+	jane := d.person(t, "acme", "jane", "admin")
+	answers := map[string]json.RawMessage{}
+	note := func(schema, part, inside string, method, target, body string) {
+		t.Helper()
+		raw := json.RawMessage(d.send(request(method, target, jane, body)).Body.Bytes())
+		answers[schema] = raw
+		if part != "" {
+			raw = read[map[string]json.RawMessage](t, d.send(request(method, target, jane, body)))[inside]
+			answers[part] = raw
+		}
+	}
+	note("CreatedKeyInKeys", "IssuedInKeys", "key", "POST", "/v1/keys", `{"name":"n"}`)
+	note("KeysInKeys", "ListedInKeys", "keys", "GET", "/v1/keys", "")
+	note("CreatedKeyInEnvelope", "IssuedInEnvelope", "data", "POST", "/envelope/v1/api-keys", `{"name":"n"}`)
+	note("KeysInEnvelope", "ListInEnvelope", "data", "GET", "/envelope/v1/api-keys", "")
+	note("CreatedKeyInOrganization", "", "", "POST", "/organizations/api-keys", `{"name":"n"}`)
+	note("KeysInOrganization", "KeyInOrganization", "api_keys", "GET", "/organizations/api-keys", "")
+	note("RevokedInKeys", "", "", "DELETE", "/v1/keys/"+d.mustCreate(t, "acme", lifecycle.New{}).Key.ID.String(), "")
+	note("EnvelopeError", "", "", "DELETE", "/envelope/v1/api-keys/lk_live_00000001", "")
+	note("Organization", "", "", "GET", "/v1/organization", "")
+	answers["AuditEntry"] = json.RawMessage(d.send(request("GET", "/v1/audit?limit=1", jane, "")).Body.Bytes())
+	for schema, raw := range answers {
+		if got, written := members(t, raw), under(t, "components", "schemas", schema, "properties"); !slices.Equal(got, written) {
+			t.Errorf("%s has the fields\n%v\nand the contract\n%v", schema, got, written)
+		}
+	}
+}
+
+// What create may say, a patch may say too, but for where the key belongs.
+func TestTheContractsPatchHasTheFieldsOfANewKeyThatMayChange(t *testing.T) {
+	got := under(t, "components", "schemas", "KeyPatch", "properties")
+	want := slices.DeleteFunc(under(t, "components", "schemas", "NewKey", "properties"), func(name string) bool { return strings.HasSuffix(name, "_id") })
+	slices.Sort(got)
+	want = append(want, "enabled")
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the patch has %v, want %v", got, want)
+	}
+}
+
+func TestTheContractHasEveryAction(t *testing.T) {
+	b, err := os.ReadFile(contract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, written, _ := strings.Cut(string(b), "\n    Action:\n      enum: [")
+	written, _, _ = strings.Cut(written, "]")
+	var actions []string
+	for _, a := range audit.Actions() {
+		actions = append(actions, string(a))
+	}
+	slices.Sort(actions)
+	if got := slices.Sorted(slices.Values(strings.FieldsFunc(written, func(c rune) bool { return strings.ContainsRune(", \n", c) }))); !slices.Equal(got, actions) {
+		t.Errorf("the contract has the actions\n%v\nwant\n%v", got, actions)
 	}
 }
 
