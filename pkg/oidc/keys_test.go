@@ -306,7 +306,7 @@ func TestKeysAreRenewedAfterAnHourAndNobodyWaits(t *testing.T) {
 	if _, err := v.Verify(t.Context(), token); err != nil {
 		t.Error(err)
 	}
-	<-asked
+	within(t, asked)
 	if _, err := v.Verify(t.Context(), token); err != nil {
 		t.Error(err)
 	}
@@ -316,6 +316,32 @@ func TestKeysAreRenewedAfterAnHourAndNobodyWaits(t *testing.T) {
 		t.Error(err)
 	}
 	refused(t, v, token)
+}
+
+// within waits for what is about to happen.
+func within(t *testing.T, happened <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-happened:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the issuer was not asked")
+	}
+}
+
+// Nobody has to ask an issuer to refuse what would be refused anyway.
+func TestATokenThatCannotBeRightFetchesNothing(t *testing.T) {
+	a := newAuthority(t)
+	a.serve.Store(http.HandlerFunc(http.NotFound))
+	v := a.verifier(t, func(i *oidc.Issuer) { i.Algorithms = []string{"ES256", "EdDSA"} })
+	for _, token := range []string{
+		sign(members{"alg": "none"}, a.claims(nil), nil), sign(members{"alg": "HS256", "kid": "ec"}, a.claims(nil), []byte("x")), sign(members{"alg": "RS256", "kid": "rsa"}, a.claims(nil), rsaKey()),
+		a.token(members{"exp": 1}), a.token(members{"aud": "other"}), a.token(members{"org_id": 1}), a.token(members{"role": ""}), a.token(members{"iss": "https://evil.example"}),
+	} {
+		refused(t, v, token)
+	}
+	if n := a.fetches.Load(); n != 0 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
 }
 
 func TestADiscoveryDocumentThatLiesIsNotBelieved(t *testing.T) {
@@ -390,7 +416,7 @@ func TestAFetchThatWasLostWhileTheProcessStoodStillIsWaitedForOnce(t *testing.T)
 	if _, err := v.Verify(t.Context(), token); err != nil {
 		t.Error(err)
 	}
-	<-asked
+	within(t, asked)
 	refused(t, v, sign(members{"alg": "ES256", "kid": "unknown"}, a.claims(nil), ecKey())) // waits for the fetch, if it still runs
 	a.serve.Store(http.HandlerFunc(nil))
 	before := a.fetches.Load()

@@ -77,6 +77,7 @@ func newAuthority(t testing.TB) *authority {
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"issuer": a.URL, "jwks_uri": a.URL + "/jwks"})
 	})
+	mux.HandleFunc("GET /elsewhere", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(usual())) })
 	mux.HandleFunc("GET /jwks", func(w http.ResponseWriter, r *http.Request) {
 		a.fetches.Add(1)
 		if serve := a.serve.Load().(http.HandlerFunc); serve != nil {

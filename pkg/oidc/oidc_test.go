@@ -141,10 +141,11 @@ func TestAPersonWithoutAnOrganizationIsTheirOwn(t *testing.T) {
 		}
 		return c.OrganizationID
 	}
-	if own(a, "ada") != own(a, "ada") {
+	ada := own(a, "ada")
+	if again := own(a, "ada"); again != ada {
 		t.Error("the same person has two organizations")
 	}
-	if own(a, "ada") == own(a, "bob") || own(a, "ada") == own(b, "ada") {
+	if own(a, "bob") == ada || own(b, "ada") == ada {
 		t.Error("two persons share an organization")
 	}
 	for _, claimed := range []string{own(a, "ada"), "user_", "user_1"} {

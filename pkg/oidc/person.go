@@ -85,8 +85,8 @@ func moment(claims object, name string) (at time.Time, there bool, err error) {
 	if !there {
 		return time.Time{}, false, nil
 	}
-	seconds, err := strconv.ParseFloat(string(v), 64)
-	if v.Kind() != '0' || err != nil || seconds < 0 || seconds > latest {
+	seconds, err := strconv.ParseFloat(string(v), 64) // of all JSON it reads numbers alone
+	if err != nil || seconds < 0 || seconds > latest {
 		return time.Time{}, true, wrong(name)
 	}
 	return time.UnixMilli(int64(seconds * 1000)), true, nil
