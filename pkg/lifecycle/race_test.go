@@ -22,6 +22,29 @@ func chance(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
+// atOnce does n things at once, and says how many went well. refused is told of the errors of the others, one at a time.
+func atOnce(n int, do func(i int) error, refused func(error)) (won int) {
+	start := make(chan struct{})
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			<-start
+			err := do(i)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+				return
+			}
+			refused(err)
+		})
+	}
+	close(start)
+	all.Wait()
+	return won
+}
+
 // lineRace is one key and what several callers try on it and its successors at once.
 type lineRace struct {
 	*scene

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"flag"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/plan"
+	"github.com/latchkey/latchkey/pkg/seal"
 	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -33,13 +35,14 @@ type scene struct {
 	*house
 	store        storetest.Store
 	organization string
+	sealer       lifecycle.Sealer
 }
 
 // newScene makes a scene whose organization is on the plan named and may use scopes that begin with "orders:".
 func newScene(t *testing.T, store storetest.Store, planName string) *scene {
 	t.Helper()
 	h := &house{now: time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC)}
-	s := &scene{house: h, store: store, organization: "org_" + strings.ToLower(rand.Text())}
+	s := &scene{house: h, store: store, organization: "org_" + strings.ToLower(rand.Text()), sealer: newSealer()}
 	s.Service = s.on(store)
 	s.verifier = &verify.Verifier{Store: store, Format: s.Format, Now: s.clock, Timeout: time.Minute}
 	if _, err := s.AddOrganization(s.admin(), planName, []string{"orders:*"}); err != nil {
@@ -54,7 +57,14 @@ func (s *scene) on(store lifecycle.Store) *lifecycle.Service {
 	if err != nil {
 		panic(err)
 	}
-	return &lifecycle.Service{Store: store, Plans: plan.Default(), Format: format, Now: s.clock}
+	return &lifecycle.Service{Store: store, Plans: plan.Default(), Format: format, Now: s.clock, Seal: s.sealer}
+}
+
+// newSealer is one with a key of its own.
+func newSealer() *seal.Sealer {
+	var key [32]byte
+	_, _ = rand.Read(key[:])
+	return seal.NewLocal(key)
 }
 
 // faulty is a Service for the scene whose calls fail as chosen.
@@ -76,6 +86,89 @@ func (s *scene) creates(t *testing.T, n lifecycle.New) apikey.Issued {
 		t.Fatal(err)
 	}
 	return issued
+}
+
+// member is a person of the scene's organization who may touch their own keys alone.
+func (s *scene) member(id string) context.Context {
+	return as(caller.Caller{OrganizationID: s.organization, Kind: caller.User, ID: id, Own: true,
+		Scopes: []string{apikey.KeysRead, apikey.KeysWrite}})
+}
+
+// key is the caller that a management key is, with the bounds that it has.
+func (s *scene) key(k apikey.Key) caller.Caller {
+	by := caller.Caller{OrganizationID: s.organization, Kind: caller.Key, ID: k.ID.String(), Scopes: k.Scopes}
+	if end := k.End(); end != nil {
+		by.Until = *end
+	}
+	for _, text := range k.AllowedCIDRs {
+		by.CIDRs = append(by.CIDRs, netip.MustParsePrefix(text))
+	}
+	return by
+}
+
+// manager is a key with the management scopes, as a caller.
+func (s *scene) manager(t *testing.T, scopes ...string) caller.Caller {
+	t.Helper()
+	return s.key(s.creates(t, lifecycle.New{ProjectID: "shop", Name: "manager", Scopes: scopes}).Key)
+}
+
+func (s *scene) updates(t *testing.T, id apikey.ID, p lifecycle.Patch) apikey.Key {
+	t.Helper()
+	k, err := s.Update(s.admin(), id, 0, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func (s *scene) archives(t *testing.T, id apikey.ID) apikey.Key {
+	t.Helper()
+	k, err := s.Archive(s.admin(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func (s *scene) reactivates(t *testing.T, id apikey.ID) apikey.Key {
+	t.Helper()
+	k, err := s.Reactivate(s.admin(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func (s *scene) revokes(t *testing.T, id apikey.ID) {
+	t.Helper()
+	if err := s.Revoke(s.admin(), id, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// puts has operators change the scene's organization.
+func (s *scene) puts(t *testing.T, p lifecycle.OrganizationPatch) lifecycle.Standing {
+	t.Helper()
+	o, err := s.SetOrganization(s.admin(), s.organization, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// onPlan says nothing of an organization but its plan.
+func onPlan(name string) lifecycle.OrganizationPatch {
+	return lifecycle.OrganizationPatch{Plan: lifecycle.Maybe[string]{Said: true, V: &name}}
+}
+
+// count is the organization's count of live keys, as stored.
+func (s *scene) count(t *testing.T) int64 {
+	t.Helper()
+	o, err := s.store.Organization(t.Context(), s.organization)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.ActiveKeys
 }
 
 func (s *scene) rotates(t *testing.T, id apikey.ID, grace *time.Duration) apikey.Issued {
@@ -157,6 +250,8 @@ func (s *scene) sound(t *testing.T) {
 	records := s.records(t)
 	entries, actions := s.trail(t)
 	counted, changes := int64(0), map[audit.Action]int{}
+	actions[audit.Archived] -= actions[audit.Reactivated]
+	actions[audit.Disabled] -= actions[audit.Enabled]
 	for _, r := range records {
 		if r.Closing != nil {
 			t.Errorf("%s is still closing after it was read", r.ID)
@@ -168,7 +263,7 @@ func (s *scene) sound(t *testing.T) {
 			counted++
 		}
 		for action, happened := range map[audit.Action]bool{audit.Created: r.Predecessor == nil, audit.Rotated: r.Predecessor != nil,
-			audit.Revoked: r.RevokedAt != nil, audit.Disabled: !r.Enabled} {
+			audit.Revoked: r.RevokedAt != nil, audit.Disabled: !r.Enabled, audit.Archived: r.ArchivedAt != nil} {
 			if happened {
 				changes[action]++
 			}
@@ -176,7 +271,7 @@ func (s *scene) sound(t *testing.T) {
 	}
 	for action, n := range changes {
 		if actions[action] != n {
-			t.Errorf("%d keys were %s, with %d audit entries", n, action, actions[action])
+			t.Errorf("%d keys are %s, with %d audit entries", n, action, actions[action])
 		}
 	}
 	o, err := s.store.Organization(t.Context(), s.organization)

@@ -67,7 +67,7 @@ func (s *Service) Update(ctx context.Context, id apikey.ID, version int64, p Pat
 	}
 	var updated apikey.Key
 	err := s.change(ctx, end, func(ctx context.Context) (Change, error) {
-		r, err := s.readToEnd(ctx, by, id, apikey.CloseDisable)
+		r, err := s.readToEnd(ctx, by, id, end)
 		if err != nil {
 			return Change{}, err
 		}
@@ -151,11 +151,15 @@ func setMaybe[T any](to **T, said Maybe[T]) {
 	}
 }
 
-// mergeMetadata applies a merge patch, and refuses what became too long.
+// mergeMetadata applies a merge patch, and refuses what became too long. Metadata that stay the same are left as they are
+// spelt.
 func mergeMetadata(metadata, patch json.RawMessage) (json.RawMessage, error) {
 	merged, err := merge(object(metadata), object(patch))
 	if string(bytes.TrimSpace(patch)) == "null" {
 		merged = json.RawMessage("{}")
+	}
+	if err == nil && sameJSON(metadata, merged) {
+		return metadata, nil
 	}
 	if err == nil && len(merged) > MaxMetadata {
 		err = apikey.Invalid([]apikey.FieldError{{Pointer: "/metadata", Detail: fmt.Sprintf("must have at most %d bytes", MaxMetadata)}})
@@ -191,6 +195,19 @@ func merge(target, patch json.RawMessage) (json.RawMessage, error) {
 	e.SetEscapeHTML(false)
 	err := e.Encode(into)
 	return bytes.TrimSpace(b.Bytes()), err
+}
+
+// sameJSON says whether two values differ at most in the order of members, white space and escapes.
+func sameJSON(a, b json.RawMessage) bool {
+	var values [2]any
+	for i, text := range []json.RawMessage{a, b} {
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if d.Decode(&values[i]) != nil {
+			return false
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
 }
 
 func isObject(value json.RawMessage) bool {
