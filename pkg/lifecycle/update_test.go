@@ -66,7 +66,9 @@ var members = []struct {
 	{"no expiry", same(lifecycle.Patch{ExpiresAt: null[lifecycle.Moment]()}), func(k *apikey.Key, _ time.Time) { k.ExpiresAt = nil }, audit.Updated, "expires_at"},
 	{"disabled", same(disable), func(k *apikey.Key, _ time.Time) { k.Enabled, k.Status = false, apikey.Disabled }, audit.Disabled, "enabled"},
 	{"an interval, from now on", same(lifecycle.Patch{RotationIntervalDays: said(7)}),
-		func(k *apikey.Key, now time.Time) { k.RotationIntervalDays, k.NextRotationAt = new(7), new(now.AddDate(0, 0, 7)) },
+		func(k *apikey.Key, now time.Time) {
+			k.RotationIntervalDays, k.NextRotationAt = new(7), new(now.AddDate(0, 0, 7))
+		},
 		audit.Updated, "next_rotation_at rotation_interval_days"},
 	{"no interval", same(lifecycle.Patch{RotationIntervalDays: null[int]()}),
 		func(k *apikey.Key, _ time.Time) { k.RotationIntervalDays, k.NextRotationAt = nil, nil },
@@ -81,7 +83,9 @@ var members = []struct {
 		func(k *apikey.Key, _ time.Time) { k.Metadata = []byte(`{"a":[1],"z":{"y":1}}`) }, audit.Updated, "metadata"},
 	{"no metadata", same(lifecycle.Patch{Metadata: []byte("null")}), func(k *apikey.Key, _ time.Time) { k.Metadata = []byte("{}") }, audit.Updated, "metadata"},
 	{"several at once", same(lifecycle.Patch{Name: new("both"), Enabled: new(false), DailyLimit: null[int64]()}),
-		func(k *apikey.Key, _ time.Time) { k.Name, k.Enabled, k.Status, k.DailyLimit = "both", false, apikey.Disabled, nil },
+		func(k *apikey.Key, _ time.Time) {
+			k.Name, k.Enabled, k.Status, k.DailyLimit = "both", false, apikey.Disabled, nil
+		},
 		audit.Disabled, "daily_limit enabled name"},
 }
 
@@ -728,4 +732,3 @@ func TestTheChangesOfAnEntryAreNeverNothing(t *testing.T) {
 		t.Errorf("got %s, %v", asJSON(entries), err)
 	}
 }
-
