@@ -278,6 +278,9 @@ func (s *Service) room(ctx context.Context, by caller.Caller, place bool) (Organ
 	if err == nil && by.Kind == caller.User && (o.Version > 0 || p.Managed()) {
 		claim := o.ClaimedPlan
 		o, err = s.put(ctx, by, o.ID, func(o *Organization) { o.ClaimedPlan = claim })
+		if err == nil { // put read it again: the plan is that of the version which the change will ask for
+			p, err = s.planOf(&o)
+		}
 	}
 	if err == nil && place && p.Managed() && o.ActiveKeys >= p.Keys {
 		if err = s.endExpired(ctx, o.ID); err == nil {

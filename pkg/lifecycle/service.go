@@ -13,6 +13,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -93,7 +94,7 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 	}
 }
 
-// alive refuses a caller whose key was ended after it had been let in.
+// alive refuses a caller whose key was ended, or lost a right, after it had been let in.
 func (s *Service) alive(ctx context.Context) error {
 	by := caller.From(ctx)
 	id, err := apikey.ParseID(by.ID)
@@ -104,7 +105,24 @@ func (s *Service) alive(ctx context.Context) error {
 	if err == nil && (r.State() != apikey.Active || r.Over(s.now())) {
 		err = apikey.Errorf(apikey.RevokedKey, "The key that asks was ended meanwhile.")
 	}
+	if err == nil {
+		err = asBefore(by, &r.Key)
+	}
 	return err
+}
+
+// asBefore refuses a caller who is not what its key now is: one that lost a scope or was given other bounds since.
+func asBefore(by caller.Caller, k *apikey.Key) error {
+	for _, scope := range by.Scopes {
+		if !slices.Contains(k.Scopes, scope) {
+			return need(caller.Caller{}, scope)
+		}
+	}
+	end, same := k.End(), func(p netip.Prefix, text string) bool { return p.String() == text }
+	if end != nil && (by.Until.IsZero() || end.Before(by.Until)) || !slices.EqualFunc(by.CIDRs, k.AllowedCIDRs, same) {
+		return apikey.Errorf(apikey.Unavailable, "The key that asks was changed meanwhile. Try again.")
+	}
+	return nil
 }
 
 // again says whether a commit failed because of someone else's change, so that deciding anew is right.
