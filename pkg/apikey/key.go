@@ -65,6 +65,9 @@ type Record struct {
 	Counts      map[Window]int64 // what was debited in each window still remembered
 	Closing     *Closing         // an ending of the key that has begun and is not yet committed
 	Sealed      *Sealed          // where its secret still rests, sealed
+	Handover    *Handover        // of a key made by schedule that its owner does not have yet
+	Told        Told             // what the sweep has told of it
+	Due         *Due             // when somebody must look at it next; nil: never
 	LastChange  string           // id of the audit entry of the last management change
 }
 
@@ -73,6 +76,39 @@ type Sealed struct {
 	ID    string
 	Until time.Time
 }
+
+// Handover is the delivery of a key that was made by schedule. Until it is acknowledged the predecessor's end is untouched.
+type Handover struct {
+	Until    time.Time  `json:"u"`           // when it is given up
+	Next     time.Time  `json:"n"`           // when it is tried next
+	Attempts int        `json:"a"`           // that were begun
+	Claimed  *time.Time `json:"c,omitempty"` // an attempt is under way, and over by then
+	Doubt    bool       `json:"d,omitempty"` // an attempt may have arrived although nobody acknowledged it
+}
+
+// Told is what a key's organization was told, so that it is told once.
+type Told struct {
+	Expiring    int        `json:"e,omitempty"` // how many days before its end, the last time; 0: not yet
+	Over        bool       `json:"o,omitempty"` // that it is over
+	RotationDue *time.Time `json:"r,omitempty"` // that the rotation of then waits for someone
+	Unused      *time.Time `json:"u,omitempty"` // that it is unused since then
+	Confirm     *time.Time `json:"c,omitempty"` // of a scheduled rotation: when its grace may be found to be needed no more
+}
+
+// Due says when a key must be looked at, and by whom.
+type Due struct {
+	Work Work
+	At   time.Time
+}
+
+// Work is a kind of work that time makes due.
+type Work string
+
+// The kinds of work.
+const (
+	Sweep   Work = "sweep"   // rotations, ends and notices
+	Deliver Work = "deliver" // handovers
+)
 
 // MarshalJSON always fails: a Record does not leave the service.
 func (Record) MarshalJSON() ([]byte, error) {

@@ -31,8 +31,17 @@ const (
 	Enabled     Action = "api_key.enabled"
 	Updated     Action = "api_key.updated"
 	Expired     Action = "api_key.expired"
-	OrgCreated  Action = "organization.created"
-	OrgUpdated  Action = "organization.updated"
+
+	// What time does.
+	RotationDue       Action = "api_key.rotation_due"       // by its interval, and nobody is named to give the successor to
+	RotationStarted   Action = "api_key.rotation_started"   // a successor waits to be delivered
+	RotationCompleted Action = "api_key.rotation_completed" // the replaced key has ended
+	RotationAbandoned Action = "api_key.rotation_abandoned" // nobody took the successor, which is revoked
+	Expiring          Action = "api_key.expiring"
+	Stale             Action = "api_key.stale"
+
+	OrgCreated Action = "organization.created"
+	OrgUpdated Action = "organization.updated"
 )
 
 // Actions lists every action.

@@ -122,6 +122,7 @@ func profileItem(r *apikey.Record) item {
 	if r.Metadata != nil {
 		i["metadata"] = text(string(r.Metadata))
 	}
+	timed(i, r)
 	if r.Sealed != nil {
 		i["sealed"], i["sealed_until"] = text(r.Sealed.ID), moment(r.Sealed.Until)
 	}
@@ -176,6 +177,7 @@ func join(id apikey.ID, hot, profile item) (apikey.Record, error) {
 		r.Sealed = &apikey.Sealed{ID: p.text("sealed"), Until: p.moment("sealed_until")}
 	}
 	r.ID, r.Version = id, h.number(attrVersion)
+	p.time(&r)
 	r.OrganizationID, r.ProjectID = h.text(attrOrganization), h.text(attrProject)
 	r.EnvironmentID, r.ExternalID = optional(h, attrEnvironment, h.text), optional(h, attrExternal, h.text)
 	r.RateLimitPerMinute, r.DailyLimit = optional(h, attrMinuteLimit, h.number), optional(h, attrDayLimit, h.number)

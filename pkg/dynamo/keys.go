@@ -203,7 +203,10 @@ func (s *Store) Commit(ctx context.Context, c lifecycle.Change) error {
 	if err != nil {
 		return err
 	}
-	steps = append(append(steps, entry), s.answers(&c)...)
+	if !c.Silent {
+		steps = append(steps, entry)
+	}
+	steps = append(steps, s.answers(&c)...)
 	if c.Count != nil {
 		steps = append(steps, s.count(c.Count))
 	}

@@ -47,10 +47,10 @@ func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, p
 func (t Tables) keysTable() *dynamodb.CreateTableInput {
 	return &dynamodb.CreateTableInput{
 		TableName:            &t.Keys,
-		AttributeDefinitions: texts(attrPK, attrSK, attrByOrganization, attrByProject, attrNewest),
+		AttributeDefinitions: texts(attrPK, attrSK, attrByOrganization, attrByProject, attrNewest, attrDue, attrDueAt),
 		KeySchema:            keys(attrPK, attrSK),
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{
-			index(indexByOrganization, attrByOrganization), index(indexByProject, attrByProject)},
+			index(indexByOrganization, attrByOrganization), index(indexByProject, attrByProject), dueIndex()},
 	}
 }
 
@@ -89,6 +89,12 @@ func keys(partition, sort string) []types.KeySchemaElement {
 func index(name, partition string) types.GlobalSecondaryIndex {
 	return types.GlobalSecondaryIndex{IndexName: &name, KeySchema: keys(partition, attrNewest),
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll}}
+}
+
+// dueIndex holds no more than is asked of it: when which key is due.
+func dueIndex() types.GlobalSecondaryIndex {
+	return types.GlobalSecondaryIndex{IndexName: aws.String(indexDue), KeySchema: keys(attrDue, attrDueAt),
+		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly}}
 }
 
 // developmentKey is where the mark of a development table is.

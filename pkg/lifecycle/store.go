@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"hash/fnv"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -44,6 +45,12 @@ type Store interface {
 	// Close marks a key at the version seen as closing, by one plain write that a storm of verifies cannot push aside.
 	// ErrChanged when the key is not at that version or is closing already.
 	Close(ctx context.Context, id apikey.ID, version int64, c apikey.Closing) error
+
+	// Due returns up to q.Limit keys that are due, the longest due first. It may miss changes of the last moments.
+	Due(ctx context.Context, q DueQuery) ([]DueKey, error)
+
+	// Postpone sets when a key that is as it was read is due, and nothing else. ErrChanged when it is at another version.
+	Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) error
 
 	// Replay returns an answer that was kept, also one whose time is over, or ErrNotFound.
 	Replay(ctx context.Context, id string) (Replay, error)
@@ -107,6 +114,7 @@ type Change struct {
 	Replay  *Replay         // an answer to keep, where none is kept under its id that is not over by Entry.At
 	Destroy []apikey.Sealed // kept answers whose Sealed is to go; any that was dropped or replaced meanwhile is left alone
 	Entry   audit.Entry
+	Silent  bool // the entry is not written: nothing changes that anybody sees
 }
 
 // Update replaces everything that management knows of a key. It leaves alone what verifies write: counters and last use.
@@ -134,6 +142,35 @@ type Replay struct {
 	KeyID       apikey.ID // the key whose secret the answer holds
 	Sealed      []byte    // the answer; nil once it was destroyed
 	Until       time.Time // when it may be forgotten
+}
+
+// Shards is in how many parts the keys that are due are kept, by organization: the work of one organization holds up no
+// other's but in its own part.
+const Shards = 16
+
+// DueQuery asks for keys that are due.
+type DueQuery struct {
+	Work  apikey.Work
+	Shard int       // 0 to Shards-1
+	After DueKey    // zero: from the longest due on
+	Until time.Time // included
+	Limit int       // at least 1
+}
+
+// DueKey is a key that is due.
+type DueKey struct {
+	At time.Time
+	ID apikey.ID
+}
+
+// Compare is negative when d is due before e, ties by rising id.
+func (d DueKey) Compare(e DueKey) int { return cmp.Or(d.At.Compare(e.At), cmp.Compare(d.ID, e.ID)) }
+
+// ShardOf is the part in which an organization's keys are kept.
+func ShardOf(organizationID string) int {
+	h := fnv.New32a()
+	h.Write([]byte(organizationID))
+	return int(h.Sum32() % Shards)
 }
 
 // EntryQuery asks for entries of one organization's audit trail, by their ids.

@@ -31,6 +31,7 @@ type Store struct {
 	keys          map[apikey.ID]*apikey.Record
 	entries       map[string][]audit.Entry // by organization, oldest first
 	replays       map[string]lifecycle.Replay
+	due           map[part][]lifecycle.DueKey // the longest due first
 	crowded       int // how many replays there may be before those that are over are looked for
 }
 
@@ -41,6 +42,7 @@ func New() *Store {
 		keys:          map[apikey.ID]*apikey.Record{},
 		entries:       map[string][]audit.Entry{},
 		replays:       map[string]lifecycle.Replay{},
+		due:           map[part][]lifecycle.DueKey{},
 	}
 }
 
@@ -186,12 +188,12 @@ func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
 		return err
 	}
 	if c.Create != nil {
-		s.keys[c.Create.ID] = clone(c.Create)
+		s.put(clone(c.Create))
 	}
 	for _, u := range c.Update {
 		r, old := clone(&u.Record), s.keys[u.Record.ID]
 		r.Counts, r.LastUsedAt = old.Counts, old.LastUsedAt
-		s.keys[r.ID] = r
+		s.put(r)
 	}
 	if c.Count != nil {
 		o := s.organizations[c.Count.OrganizationID]
@@ -207,7 +209,9 @@ func (s *Store) Commit(_ context.Context, c lifecycle.Change) error {
 	if c.Replay != nil {
 		s.keep(*c.Replay, c.Entry.At)
 	}
-	s.write(c.Entry)
+	if !c.Silent {
+		s.write(c.Entry)
+	}
 	return nil
 }
 

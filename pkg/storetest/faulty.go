@@ -172,6 +172,16 @@ func (f *Faulty) Close(ctx context.Context, id apikey.ID, version int64, c apike
 	return only(f, "Close", func() error { return f.store.Close(ctx, id, version, c) })
 }
 
+// Due passes on or fails.
+func (f *Faulty) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
+	return through(f, "Due", func() ([]lifecycle.DueKey, error) { return f.store.Due(ctx, q) })
+}
+
+// Postpone passes on or fails.
+func (f *Faulty) Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) error {
+	return only(f, "Postpone", func() error { return f.store.Postpone(ctx, r, due) })
+}
+
 // Replay passes on or fails.
 func (f *Faulty) Replay(ctx context.Context, id string) (lifecycle.Replay, error) {
 	return through(f, "Replay", func() (lifecycle.Replay, error) { return f.store.Replay(ctx, id) })

@@ -1,0 +1,143 @@
+package dynamo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+// The index of keys that are due. Profiles alone are in it, and only those that somebody must look at one day.
+const (
+	indexDue  = "due"
+	attrDue   = "due" // the index's partition: work and shard
+	attrDueAt = "due_at"
+)
+
+func dueIn(work apikey.Work, shard int) string { return string(work) + "#" + strconv.Itoa(shard) }
+
+// dueAt sorts by time, then as ids do: base62 digits are in the order of their bytes.
+func dueAt(d lifecycle.DueKey) string {
+	return fmt.Sprintf("%013d%s", d.At.UnixMilli(), strings.TrimPrefix(d.ID.String(), "key_"))
+}
+
+// timed adds to a profile what time does to its key.
+func timed(i item, r *apikey.Record) {
+	if r.Due != nil {
+		i[attrDue] = text(dueIn(r.Due.Work, lifecycle.ShardOf(r.OrganizationID)))
+		i[attrDueAt] = text(dueAt(lifecycle.DueKey{At: r.Due.At, ID: r.ID}))
+	}
+	if r.Told != (apikey.Told{}) {
+		i["told"] = asJSON(r.Told)
+	}
+	if r.Handover != nil {
+		i["handover"] = asJSON(*r.Handover)
+	}
+}
+
+func asJSON(v any) types.AttributeValue {
+	b, _ := json.Marshal(v) // of times and numbers alone
+	return text(string(b))
+}
+
+// time reads what timed added.
+func (p *reader) time(r *apikey.Record) {
+	if p.item[attrDue] != nil {
+		work, _, _ := strings.Cut(p.text(attrDue), "#")
+		at, err := dueKey(p.text(attrDueAt))
+		if err != nil {
+			p.fail(err)
+		}
+		r.Due = &apikey.Due{Work: apikey.Work(work), At: at.At}
+	}
+	if p.item["told"] != nil {
+		p.parse("told", &r.Told)
+	}
+	if p.item["handover"] != nil {
+		r.Handover = new(apikey.Handover)
+		p.parse("handover", r.Handover)
+	}
+}
+
+func (p *reader) parse(name string, into any) {
+	if err := json.Unmarshal([]byte(p.text(name)), into); err != nil {
+		p.fail(fmt.Errorf("its attribute %s: %w", name, err))
+	}
+}
+
+// dueKey reads what dueAt wrote.
+func dueKey(s string) (d lifecycle.DueKey, err error) {
+	const digits = 13
+	if len(s) < digits {
+		return d, fmt.Errorf("%q is not when a key is due", s)
+	}
+	ms, err := strconv.ParseInt(s[:digits], 10, 64)
+	if err != nil {
+		return d, fmt.Errorf("reading when a key is due: %w", err)
+	}
+	d.At = time.UnixMilli(ms).UTC()
+	d.ID, err = apikey.ParseID("key_" + s[digits:])
+	return d, err
+}
+
+// Due is one Query of the index.
+func (s *Store) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
+	in := &dynamodb.QueryInput{
+		TableName:                &s.tables.Keys,
+		IndexName:                aws.String(indexDue),
+		KeyConditionExpression:   aws.String("#due = :due AND #at BETWEEN :from AND :to"),
+		ExpressionAttributeNames: map[string]string{"#due": attrDue, "#at": attrDueAt},
+		ExpressionAttributeValues: item{":due": text(dueIn(q.Work, q.Shard)), ":from": text("0"),
+			":to": text(fmt.Sprintf("%013d~", q.Until.UnixMilli()))},
+	}
+	if q.After != (lifecycle.DueKey{}) {
+		in.ExpressionAttributeValues[":from"] = text(dueAt(q.After) + "!")
+	}
+	items, err := s.query(ctx, "looking for keys that are due", in, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]lifecycle.DueKey, 0, len(items))
+	for _, i := range items[:min(len(items), q.Limit)] {
+		d, err := dueKey((&reader{item: i}).text(attrDueAt))
+		if err != nil {
+			return nil, failure("looking for keys that are due", err)
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// Postpone is one UpdateItem of the profile.
+func (s *Store) Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) error {
+	id := r.ID
+	change, values := "REMOVE #due, #at", item{":seen": number(r.Version)}
+	if due != nil {
+		change = "SET #due = :due, #at = :at"
+		values[":due"] = text(dueIn(due.Work, lifecycle.ShardOf(r.OrganizationID)))
+		values[":at"] = text(dueAt(lifecycle.DueKey{At: due.At, ID: id}))
+	}
+	_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:                 &s.tables.Keys,
+		Key:                       primaryKey(pkOf(id), skProfile),
+		UpdateExpression:          &change,
+		ConditionExpression:       aws.String("#n = :seen"),
+		ExpressionAttributeNames:  map[string]string{"#due": attrDue, "#at": attrDueAt, "#n": attrVersion},
+		ExpressionAttributeValues: values,
+	})
+	var refused *types.ConditionalCheckFailedException
+	if errors.As(err, &refused) {
+		err = lifecycle.ErrChanged
+	}
+	return failure("postponing "+id.String(), err)
+}

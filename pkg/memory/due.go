@@ -1,0 +1,67 @@
+package memory
+
+import (
+	"context"
+	"slices"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+// part is one part of the keys that are due.
+type part struct {
+	work  apikey.Work
+	shard int
+}
+
+func partOf(r *apikey.Record) part { return part{r.Due.Work, lifecycle.ShardOf(r.OrganizationID)} }
+
+// put stores r under its id, and where it is looked for when it is due.
+func (s *Store) put(r *apikey.Record) {
+	if old := s.keys[r.ID]; old != nil && old.Due != nil {
+		list := s.due[partOf(old)]
+		if at, there := slices.BinarySearchFunc(list, dueKey(old), lifecycle.DueKey.Compare); there {
+			s.due[partOf(old)] = slices.Delete(list, at, at+1)
+		}
+	}
+	if r.Due != nil {
+		list := s.due[partOf(r)]
+		at, _ := slices.BinarySearchFunc(list, dueKey(r), lifecycle.DueKey.Compare)
+		s.due[partOf(r)] = slices.Insert(list, at, dueKey(r))
+	}
+	s.keys[r.ID] = r
+}
+
+func dueKey(r *apikey.Record) lifecycle.DueKey { return lifecycle.DueKey{At: r.Due.At, ID: r.ID} }
+
+// Due returns keys that are due: see lifecycle.Store.
+func (s *Store) Due(_ context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.due[part{q.Work, q.Shard}]
+	from, there := slices.BinarySearchFunc(list, q.After, lifecycle.DueKey.Compare)
+	if there {
+		from++
+	}
+	list = list[from:]
+	list = list[:min(len(list), q.Limit)]
+	late := slices.IndexFunc(list, func(d lifecycle.DueKey) bool { return d.At.After(q.Until) })
+	if late >= 0 {
+		list = list[:late]
+	}
+	return slices.Clone(list), nil
+}
+
+// Postpone sets when a key is due: see lifecycle.Store.
+func (s *Store) Postpone(_ context.Context, r apikey.Record, due *apikey.Due) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, ok := s.keys[r.ID]
+	if !ok || old.Version != r.Version {
+		return lifecycle.ErrChanged
+	}
+	next := clone(old)
+	next.Due = due
+	s.put(next)
+	return nil
+}
