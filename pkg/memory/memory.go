@@ -32,7 +32,7 @@ type Store struct {
 	entries       map[string][]audit.Entry // by organization, oldest first
 	replays       map[string]lifecycle.Replay
 	due           map[part][]lifecycle.DueKey // the longest due first
-	crowded       int // how many replays there may be before those that are over are looked for
+	crowded       int                         // how many replays there may be before those that are over are looked for
 }
 
 // New makes an empty Store.
