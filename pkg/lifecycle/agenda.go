@@ -58,7 +58,7 @@ func (s *Service) agenda(r *apikey.Record) []appointment {
 	}
 	if at := r.NextRotationAt; at != nil && r.ReplacedByKeyID == nil && r.Enabled {
 		switch {
-		case hasReceiver(r):
+		case hasReceiver(r) && s.Seal != nil:
 			note(at, start)
 		case r.Told.RotationDue == nil || !r.Told.RotationDue.Equal(*at):
 			note(at, remind)
@@ -75,7 +75,9 @@ func (s *Service) agenda(r *apikey.Record) []appointment {
 }
 
 // hasReceiver says whether a successor made by schedule can be brought to someone.
-func hasReceiver(r *apikey.Record) bool { return r.RotationWebhookURL != nil || r.RotationToSecretsManager }
+func hasReceiver(r *apikey.Record) bool {
+	return r.RotationWebhookURL != nil || r.RotationToSecretsManager
+}
 
 // lastUse is when a key was used last, or made.
 func lastUse(k *apikey.Key) time.Time {
@@ -123,12 +125,13 @@ func (s *Service) due(r *apikey.Record) *apikey.Due {
 	return &apikey.Due{Work: work, At: a[0].at.Truncate(time.Millisecond)}
 }
 
-// told is what needs not be told of a key whose expiry was just set: what would have been due before.
+// told is what has been told of a key that is changed at now. Of an expiry that was just set, what would have been due
+// before needs no telling.
 func told(was, is *apikey.Key, t apikey.Told, now time.Time) apikey.Told {
-	if was != nil && equal(was.ExpiresAt, is.ExpiresAt) && equal(was.GraceExpiresAt, is.GraceExpiresAt) {
+	t.Over = t.Over && is.Over(now)
+	if was != nil && equal(was.ExpiresAt, is.ExpiresAt) {
 		return t
 	}
-	t.Over = false
 	if t.Expiring = 0; is.ExpiresAt != nil {
 		t.Expiring = lead(*is.ExpiresAt, now)
 	}

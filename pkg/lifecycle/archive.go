@@ -27,6 +27,8 @@ func (s *Service) Archive(ctx context.Context, id apikey.ID) (apikey.Key, error)
 			return Change{}, err
 		case r.RevokedAt != nil:
 			return Change{}, apikey.Errorf(apikey.WrongState, "The key is revoked: it cannot be archived.")
+		case r.Handover != nil:
+			return Change{}, apikey.Errorf(apikey.WrongState, "The key is being handed to its owner: it cannot be archived. Revoke it, and its predecessor is as it was.")
 		case r.ArchivedAt != nil:
 			archived = r.Key
 			return Change{}, errNothingToDo

@@ -71,7 +71,8 @@ func (s *Service) creation(ctx context.Context, by caller.Caller, n New) (Change
 	if err != nil {
 		return Change{}, apikey.Issued{}, err
 	}
-	r = stamp(r, e)
+	r.Told = told(nil, &r.Key, r.Told, r.CreatedAt)
+	r = s.stamp(r, e)
 	c := Change{Create: &r, Entry: e}
 	if r.Counted {
 		c.Count = o.taken(p)

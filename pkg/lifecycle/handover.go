@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -44,7 +43,7 @@ func (s *Service) begin(ctx context.Context, r apikey.Record, now time.Time) (Ch
 	if err != nil {
 		return Change{}, err
 	}
-	if before != nil || s.Seal == nil {
+	if before != nil {
 		return Change{}, s.later(ctx, r, now.Add(confirms))
 	}
 	minted := s.Format.Mint(orEmpty(r.EnvironmentID))
@@ -207,21 +206,26 @@ func (s *Service) attempted(ctx context.Context, p *Parcel, how Attempt) (Change
 // delivered ends a handover: the successor's secret is destroyed, and the old key has as long to live as the cap allows.
 func (s *Service) delivered(r, old apikey.Record, now time.Time, action audit.Action) (Change, error) {
 	next, last := r, old
-	next.Handover = nil
+	destroy := endHandover(&next)
 	if last.GraceExpiresAt == nil && last.RevokedAt == nil {
-		endGrace(&last, now.Add(s.cap()))
+		endGrace(&last.Key, now.Add(s.cap()))
 		last.Told.Over, last.Told.Confirm = false, new(now.Add(confirms))
 	}
 	e, err := entry(owner(&old), now, action, &old.Key, last.Key)
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Entry: e}
-	if next.Sealed != nil {
-		c.Destroy, next.Sealed = []apikey.Sealed{*next.Sealed}, nil
+	return Change{Entry: e, Destroy: destroy, Update: []Update{{Record: s.stamp(last, e)}, {Record: s.stamp(next, e)}}}, nil
+}
+
+// endHandover takes the handover off a key, and returns where its secret rests.
+func endHandover(r *apikey.Record) []apikey.Sealed {
+	if r.Handover == nil || r.Sealed == nil {
+		return nil
 	}
-	c.Update = []Update{{Record: s.stamp(last, e)}, {Record: s.stamp(next, e)}}
-	return c, nil
+	sealed := *r.Sealed
+	r.Handover, r.Sealed = nil, nil
+	return []apikey.Sealed{sealed}
 }
 
 // giveUp ends a handover whose window is over. A successor that may be in someone's hands stays: taking it away could lock
@@ -230,33 +234,40 @@ func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Tim
 	if doubt || r.LastUsedAt != nil {
 		return s.delivered(r, old, now, audit.Rotated)
 	}
-	return s.abandon(r, old, now, audit.RotationAbandoned, "")
-}
-
-// abandon revokes a successor that nobody has and gives its place back to the old key.
-func (s *Service) abandon(r, old apikey.Record, now time.Time, action audit.Action, reason string) (Change, error) {
-	next, back := r, old
-	revoke(&next, now, reason)
-	next.Handover = nil
-	if back.RevokedAt == nil && back.GraceExpiresAt == nil {
-		back.ReplacedByKeyID, back.Counted = nil, r.Counted
-		back.NextRotationAt = nextRotation(now, back.RotationIntervalDays)
-	}
-	e, err := entry(owner(&old), now, action, &old.Key, back.Key)
+	e, err := entry(owner(&old), now, audit.RotationAbandoned, &old.Key, restored(&r, old, now).Key)
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Entry: e}
-	if next.Sealed != nil {
-		c.Destroy, next.Sealed = []apikey.Sealed{*next.Sealed}, nil
+	next := r
+	revoke(&next, now, "nobody took it")
+	return s.abandon(&r, next, old, now, e)
+}
+
+// withdraw ends the handover of a successor that is revoked for another reason.
+func (s *Service) withdraw(ctx context.Context, now time.Time, e audit.Entry, was, revoked apikey.Record) (Change, error) {
+	old, err := s.read(ctx, owner(&revoked), *revoked.Predecessor)
+	if err != nil {
+		return Change{}, err
 	}
-	e.Changes = append(e.Changes, audit.Change{Field: r.ID.String() + ".revoked_at", To: moment(next.RevokedAt)})
-	c.Entry = e
-	c.Update = []Update{{Record: s.stamp(back, e)}, {Record: s.stamp(next, e)}}
-	if r.Counted && !back.Counted {
-		c.Count = &Count{OrganizationID: r.OrganizationID, Delta: -1}
+	return s.abandon(&was, revoked, old, now, e)
+}
+
+// abandon gives the place of a revoked successor that nobody has back to the old key.
+func (s *Service) abandon(was *apikey.Record, revoked, old apikey.Record, now time.Time, e audit.Entry) (Change, error) {
+	back := restored(&revoked, old, now)
+	c := Change{Entry: e, Destroy: endHandover(&revoked)}
+	c.Update = []Update{{Record: s.stamp(revoked, e), Closing: revoked.Closing != nil}, {Record: s.stamp(back, e)}}
+	if was.Counted && !back.Counted {
+		c.Count = &Count{OrganizationID: old.OrganizationID, Delta: -1}
 	}
 	return c, nil
 }
 
-var _ = json.Marshal
+// restored is the old key as it was before its rotation began. One that was ended meanwhile stays ended.
+func restored(revoked *apikey.Record, old apikey.Record, now time.Time) apikey.Record {
+	if old.RevokedAt == nil && old.GraceExpiresAt == nil {
+		old.ReplacedByKeyID, old.NextRotationAt = nil, nextRotation(now, old.RotationIntervalDays)
+		old.Counted = takesPlace(&old.Key, now)
+	}
+	return old
+}

@@ -347,8 +347,6 @@ func (s *Service) endOne(ctx context.Context, by caller.Caller, id apikey.ID) er
 		if !r.Counted || !r.Over(now) {
 			return Change{}, errNothingToDo
 		}
-		next := r
-		next.Counted = false
-		return s.update(ctx, by, now, audit.Expired, r, next)
+		return s.over(ctx, r, now)
 	})
 }

@@ -105,8 +105,9 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 	if err != nil {
 		return Rotated{}, Change{}, err
 	}
-	next, old = stamp(next, e), stamp(old, e)
-	c := Change{Create: &next, Update: []Update{{Record: old}}, Entry: e}
+	destroy := endHandover(&old)
+	next, old = s.stamp(next, e), s.stamp(old, e)
+	c := Change{Create: &next, Update: []Update{{Record: old}}, Destroy: destroy, Entry: e}
 	if grace == 0 {
 		c.Update[0].Frozen = kept // so that not one request more passes on both keys together than on one
 	}
@@ -115,7 +116,7 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 		endGrace(&before.Key, now)
 		change.To = moment(before.GraceExpiresAt)
 		c.Entry.Changes = append(c.Entry.Changes, change)
-		c.Update = append(c.Update, Update{Record: stamp(*before, e)})
+		c.Update = append(c.Update, Update{Record: s.stamp(*before, e)})
 	}
 	return Rotated{old.Key.At(now), apikey.Issued{Key: next.Key.At(now), Plaintext: minted.Plaintext}}, c, nil
 }
@@ -163,6 +164,7 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time, atOnce b
 	if atOnce {
 		kept = append(kept, apikey.MinuteWindow(now, 0), apikey.MinuteWindow(now, -1), apikey.MinuteWindow(now, 1))
 	}
+	r.Told = told(nil, &r.Key, r.Told, now)
 	for _, w := range kept {
 		if n := old.Counts[w]; n > 0 {
 			r.Counts[w] = n
@@ -266,7 +268,7 @@ func (s *Service) withSuccessor(ctx context.Context, old *apikey.Record, c *Chan
 	case next.ReplacedByKeyID != nil:
 		return apikey.Errorf(apikey.AlreadyRotated, "The key's successor %s was rotated itself. Act on its successor %s.", next.ID, *next.ReplacedByKeyID)
 	}
-	touched := stamp(next, c.Entry)
+	touched := s.stamp(next, c.Entry)
 	touched.UpdatedAt = next.UpdatedAt // nothing of it is new
 	c.Update = append(c.Update, Update{Record: touched})
 	return nil

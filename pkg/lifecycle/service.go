@@ -42,7 +42,12 @@ type Service struct {
 
 	DefaultPlan   string   // of organizations for which neither operators nor tokens name one; "": plan.Free
 	AllowedScopes []string // service scopes of organizations for which operators named none
-	Seal          Sealer   // nil: changes are not kept for being asked for once
+	Seal          Sealer   // nil: changes are not kept for being asked for once, and no key is rotated by schedule
+
+	Window     time.Duration // in which a key made by schedule must be delivered; 0: 3 days
+	Cap        time.Duration // for which an old key lives on after its successor was delivered; 0: 7 days
+	Quiet      time.Duration // without use, after which it lives no longer; 0: 1 hour
+	StaleAfter time.Duration // without use, after which a key is told of; 0: never
 }
 
 // now is the moment as it is stored: UTC, whole milliseconds.
@@ -246,11 +251,15 @@ func (s *Service) update(ctx context.Context, by caller.Caller, now time.Time, a
 	if err != nil {
 		return Change{}, err
 	}
+	if after.RevokedAt != nil && after.Handover != nil {
+		return s.withdraw(ctx, now, entry, before, after)
+	}
+	after.Told = told(&before.Key, &after.Key, after.Told, now)
 	c := Change{Entry: entry}
 	if after.RevokedAt != nil && after.Sealed != nil {
 		c.Destroy, after.Sealed = []apikey.Sealed{*after.Sealed}, nil
 	}
-	c.Update = []Update{{Record: stamp(after, entry), Closing: before.Closing != nil}}
+	c.Update = []Update{{Record: s.stamp(after, entry), Closing: before.Closing != nil}}
 	switch {
 	case before.Counted && !after.Counted:
 		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
@@ -262,12 +271,13 @@ func (s *Service) update(ctx context.Context, by caller.Caller, now time.Time, a
 
 // stamp makes r the next version, as written by the change that entry tells of. UpdatedAt never goes back, whatever the
 // clock says: what was ended stays ended.
-func stamp(r apikey.Record, e audit.Entry) apikey.Record {
+func (s *Service) stamp(r apikey.Record, e audit.Entry) apikey.Record {
 	r.Version++
 	r.LastChange, r.Closing = e.ID, nil
 	if e.At.After(r.UpdatedAt) {
 		r.UpdatedAt = e.At
 	}
+	r.Due = s.due(&r)
 	return r
 }
 

@@ -175,7 +175,7 @@ func (s *Service) confirm(ctx context.Context, r apikey.Record, now time.Time) (
 	}
 	next, quietSince := r, lastUse(&r.Key).Add(s.quiet())
 	if successor.LastUsedAt != nil && !quietSince.After(now) && successor.State() == apikey.Active {
-		endGrace(&next, now)
+		endGrace(&next.Key, now)
 		next.Told.Over, next.Told.Confirm = true, nil
 		return s.update(ctx, owner(&r), now, audit.RotationCompleted, r, next)
 	}
