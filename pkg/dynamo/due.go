@@ -103,6 +103,7 @@ func (s *Store) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueK
 	if q.After != (lifecycle.DueKey{}) {
 		in.ExpressionAttributeValues[":from"] = text(dueAt(q.After) + "!")
 	}
+	in.ScanIndexForward = aws.Bool(!q.Latest)
 	items, err := s.query(ctx, "looking for keys that are due", in, q.Limit)
 	if err != nil {
 		return nil, err
