@@ -106,8 +106,8 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // first is what of r comes first at now, and when somebody must look at it next if that is nothing. What has ended is told
-// before what should have been done in time. A line has at most two live keys: while r's own predecessor lives, its
-// rotation waits.
+// before what should have been done in time. A line has at most two live keys: while r's own predecessor lives by any
+// clock, its rotation waits.
 func (s *Service) first(ctx context.Context, r *apikey.Record, now time.Time) (do errand, next *apikey.Due, err error) {
 	agenda := s.agenda(r, now)
 	if end := r.End(); r.Handover == nil && end != nil && !end.After(now) && len(agenda) > 0 {
@@ -118,14 +118,14 @@ func (s *Service) first(ctx context.Context, r *apikey.Record, now time.Time) (d
 			break
 		}
 		if a.do == start {
-			before, err := s.inGraceBefore(ctx, r, now)
+			before, err := s.inGraceBefore(ctx, r, now.Add(-clocksApart))
 			if err != nil {
 				return nothing, nil, err
 			}
 			if before != nil {
 				agenda[i].at = lookAgain(now, now.Sub(a.at))
 				if end := before.End(); end != nil {
-					agenda[i].at = earlier(*end, agenda[i].at)
+					agenda[i].at = earlier(end.Add(clocksApart), agenda[i].at)
 				}
 				continue
 			}
@@ -140,7 +140,7 @@ func (s *Service) first(ctx context.Context, r *apikey.Record, now time.Time) (d
 
 // lookAgain is when to look again for what has been waited for so long: the rarer the longer it lasts.
 func lookAgain(now time.Time, waited time.Duration) time.Time {
-	return now.Add(max(confirms, waited/8))
+	return now.Add(max(confirms, waited/4))
 }
 
 // hasReceiver says whether a successor made by schedule can be brought to someone.

@@ -34,6 +34,7 @@ const (
 	claimTime     = time.Minute         // after which an attempt that nobody spoke of again is over
 	attemptTime   = 20 * time.Second    // that must be left of a run for another attempt
 	keepMargin    = 30 * 24 * time.Hour // for which a sealed successor may outlive its window
+	clocksApart   = 2 * time.Minute     // that a clock may be behind another
 	perReceiver   = 2                   // attempts at once at one receiver, of one Deliver
 )
 
