@@ -76,10 +76,11 @@ func (y *year) committed(c lifecycle.Change) {
 			y.plan(*end, func() { y.check(l) })
 		}
 	}
-	for _, sealed := range c.Destroy {
-		if kept, err := y.store.Replay(context.Background(), sealed.ID); err == nil && kept.Sealed != nil {
-			y.fail(l, "the sealed copy %s is still there", sealed.ID)
-		}
+	for i := range c.Update {
+		y.handed(l, &c.Update[i].Record)
+	}
+	if c.Entry.Action == audit.RotationCompleted {
+		y.completed(l, &c.Update[0].Record)
 	}
 	y.countPlaces(l)
 	if len(l.clients) > 0 {
@@ -110,6 +111,32 @@ func (y *year) made(c *lifecycle.Change) {
 	}
 	k.Plaintext = apikey.NewPlaintext(string(secret))
 	l.keys, y.of[r.ID] = append(l.keys, k), l
+}
+
+// handed holds that of a secret which is no longer to be handed over no copy rests.
+func (y *year) handed(l *line, r *apikey.Record) {
+	if r.Handover != nil || r.Predecessor == nil {
+		return
+	}
+	if kept, err := y.store.Replay(context.Background(), "handover-"+r.ID.String()); err == nil && kept.Sealed != nil {
+		y.fail(l, "the sealed copy of %s is still there", r.ID)
+	}
+}
+
+// completed holds that an old key ends before its time only when its successor is used and it is not.
+func (y *year) completed(l *line, old *apikey.Record) {
+	early := l.delivered.Add(yearCap - yearSkew)
+	if !y.now.Before(early) || l.expired(y.now.Add(yearSkew)) {
+		return
+	}
+	y.seen["ended early"]++
+	successor, err := y.store.Key(context.Background(), *old.ReplacedByKeyID)
+	switch {
+	case err != nil || successor.LastUsedAt == nil:
+		y.fail(l, "%s ends early although its successor was never used", old.ID)
+	case old.LastUsedAt != nil && old.LastUsedAt.After(y.now.Add(yearSkew-yearQuiet)):
+		y.fail(l, "%s ends early although it was used at %s", old.ID, old.LastUsedAt)
+	}
 }
 
 // received holds that a secret is delivered as it was made, each time the same.
@@ -199,7 +226,7 @@ func (y *year) trail(l *line, e *audit.Entry) {
 		right = was == audit.RotationStarted || l.kind == missing
 		return
 	case audit.RotationStarted:
-		right = was == "" || was == audit.RotationAbandoned
+		right = (was == "" || was == audit.RotationAbandoned) && !l.expired(e.At)
 	case audit.Rotated, audit.RotationAbandoned:
 		right = was == audit.RotationStarted
 		if e.Action == audit.RotationAbandoned && l.expired(e.At) { // there is nothing to go back to
@@ -218,6 +245,7 @@ func (y *year) trail(l *line, e *audit.Entry) {
 	}
 	if e.Action == audit.Rotated {
 		k := l.key(id)
+		l.delivered = y.now
 		y.plan(y.now.Add(yearCap+yearSkew+time.Millisecond), func() { y.outlives(l, k) })
 	}
 }
@@ -278,6 +306,8 @@ func (y *year) finished(l *line, k *heldKey) {
 		y.fail(l, "%s is handed over, and its sealed copy is still there", k.Key.ID)
 	case r.Handover != nil && r.Handover.Until.Before(y.now.Add(-5*time.Minute)):
 		y.fail(l, "%s should have been given up at %s", k.Key.ID, r.Handover.Until)
+	case r.Handover != nil && r.LastUsedAt != nil && r.LastUsedAt.Before(y.now.Add(-4*yearDay)):
+		y.fail(l, "%s is used and counts as undelivered", k.Key.ID)
 	case r.Handover != nil && r.CreatedAt.Before(y.now.Add(-4*yearDay)) && !r.Handover.Doubt:
 		y.fail(l, "%s should have been abandoned", k.Key.ID)
 	}

@@ -21,10 +21,11 @@ import (
 // goroutine whose turn it is.
 
 const (
-	yearCap  = 7 * 24 * time.Hour // the Service's own
-	yearSkew = 30 * time.Second   // between the two clocks
-	yearDay  = 24 * time.Hour
-	yearCalm = 16 * yearDay // at its end nothing fails any more
+	yearCap   = 7 * 24 * time.Hour // the Service's own
+	yearSkew  = 30 * time.Second   // between the two clocks
+	yearQuiet = time.Hour          // the Service's own, too
+	yearDay   = 24 * time.Hour
+	yearCalm  = 16 * yearDay // at its end nothing fails any more
 )
 
 // year is the world: its lines of keys, and the processes that serve them.
@@ -367,11 +368,25 @@ func (p *process) Commit(ctx context.Context, c lifecycle.Change) error {
 
 // send brings a parcel to its receiver. The process may die on the way there or back.
 func (p *process) send(_ context.Context, parcel lifecycle.Parcel) (how lifecycle.Attempt) {
+	p.year.stumble(p, &parcel)
 	err := p.call(func() error { how = p.year.receive(parcel); return nil })
 	if err != nil { // the answer was lost
 		how = lifecycle.Doubtful
 	}
 	return how
+}
+
+// stumble may have a receiver that goes down at times do so when it has just taken a key, and with it whoever brought that:
+// nobody ever learns that it arrived.
+func (y *year) stumble(p *process, parcel *lifecycle.Parcel) {
+	l := y.of[parcel.New.Key.ID]
+	if _, out := during(l.outages, y.now); out || l.kind != down || y.now.After(y.calm()) || y.IntN(5) > 0 {
+		return
+	}
+	y.receive(*parcel)
+	y.seen["stumbled"]++
+	l.outages = append(l.outages, span{y.now, y.now.Add(4 * yearDay)})
+	panic(killed{})
 }
 
 // kind is what a receiver is like.
@@ -403,12 +418,13 @@ type line struct {
 	keys         []*heldKey
 	clients      []*client
 
-	phase   map[apikey.ID]audit.Action // what the trail told last of a key's rotation
-	days    map[apikey.ID]int          // that it last told were left
-	over    map[apikey.ID]bool         // told to have expired
-	asked   time.Time                  // when its clients did last
-	counted bool                       // takes a place
-	story   []string
+	phase     map[apikey.ID]audit.Action // what the trail told last of a key's rotation
+	days      map[apikey.ID]int          // that it last told were left
+	over      map[apikey.ID]bool         // told to have expired
+	delivered time.Time                  // its last successor
+	asked     time.Time                  // when its clients did last
+	counted   bool                       // takes a place
+	story     []string
 }
 
 // heldKey is one of a line.
@@ -423,10 +439,11 @@ type heldKey struct {
 type client struct {
 	key      *heldKey      // that it uses
 	switches time.Duration // after its owner got a successor; negative: never
+	rare     bool          // uses its key when it has just switched, and hardly ever again
 }
 
 // faithful says whether a client has a right to the key that it uses: it switches before the cap.
-func (c *client) faithful() bool { return c.switches >= 0 && c.switches < yearCap-yearDay }
+func (c *client) faithful() bool { return !c.rare && c.switches >= 0 && c.switches < yearCap-yearDay }
 
 // interval is of a line, in days: 1 to 90, most of them long.
 func (y *year) interval() int {
@@ -472,7 +489,7 @@ func (y *year) open(n int) {
 	k := l.keys[0]
 	k.Issued, k.held = issued, true
 	for _, after := range []time.Duration{y.pace(), y.pace()} {
-		l.clients = append(l.clients, &client{k, after})
+		l.clients = append(l.clients, &client{key: k, switches: after, rare: y.IntN(5) == 0})
 	}
 	y.check(l)
 }
@@ -513,7 +530,9 @@ func (y *year) requests(l *line) {
 	}
 	l.asked = y.now
 	for _, c := range l.clients {
-		y.request(l, c)
+		if !c.rare {
+			y.request(l, c)
+		}
 	}
 }
 
