@@ -33,7 +33,7 @@ const (
 	Expired     Action = "api_key.expired"
 
 	// What time does.
-	RotationDue       Action = "api_key.rotation_due"       // by its interval, and nobody is named to give the successor to
+	RotationDue       Action = "api_key.rotation_due"       // and waits for someone: nobody is named to give the successor to, or nobody said that they have it
 	RotationStarted   Action = "api_key.rotation_started"   // a successor waits to be delivered
 	RotationCompleted Action = "api_key.rotation_completed" // the replaced key has ended
 	RotationAbandoned Action = "api_key.rotation_abandoned" // nobody took the successor, which is revoked
@@ -47,7 +47,7 @@ const (
 // Actions lists every action.
 func Actions() []Action {
 	return []Action{Created, Rotated, GraceEnded, GraceMoved, Revoked, Archived, Reactivated, Disabled, Enabled, Updated, Expired,
-		OrgCreated, OrgUpdated}
+		RotationDue, RotationStarted, RotationCompleted, RotationAbandoned, Expiring, Stale, OrgCreated, OrgUpdated}
 }
 
 // Entry is one thing that happened.

@@ -22,14 +22,18 @@ const (
 	indexDue  = "due"
 	attrDue   = "due" // the index's partition: work and shard
 	attrDueAt = "due_at"
+	dueDigits = 15
 )
 
 func dueIn(work apikey.Work, shard int) string { return string(work) + "#" + strconv.Itoa(shard) }
 
 // dueAt sorts by time, then as ids do: base62 digits are in the order of their bytes.
 func dueAt(d lifecycle.DueKey) string {
-	return fmt.Sprintf("%013d%s", d.At.UnixMilli(), strings.TrimPrefix(d.ID.String(), "key_"))
+	return dueMillis(d.At) + strings.TrimPrefix(d.ID.String(), "key_")
 }
+
+// dueMillis is a time up to the end of the year 9999, in digits that sort as times do.
+func dueMillis(at time.Time) string { return fmt.Sprintf("%0*d", dueDigits, at.UnixMilli()) }
 
 // timed adds to a profile what time does to its key.
 func timed(i item, r *apikey.Record) {
@@ -77,16 +81,15 @@ func (p *reader) parse(name string, into any) {
 
 // dueKey reads what dueAt wrote.
 func dueKey(s string) (d lifecycle.DueKey, err error) {
-	const digits = 13
-	if len(s) < digits {
+	if len(s) < dueDigits {
 		return d, fmt.Errorf("%q is not when a key is due", s)
 	}
-	ms, err := strconv.ParseInt(s[:digits], 10, 64)
+	ms, err := strconv.ParseInt(s[:dueDigits], 10, 64)
 	if err != nil {
 		return d, fmt.Errorf("reading when a key is due: %w", err)
 	}
 	d.At = time.UnixMilli(ms).UTC()
-	d.ID, err = apikey.ParseID("key_" + s[digits:])
+	d.ID, err = apikey.ParseID("key_" + s[dueDigits:])
 	return d, err
 }
 
@@ -98,11 +101,12 @@ func (s *Store) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueK
 		KeyConditionExpression:   aws.String("#due = :due AND #at BETWEEN :from AND :to"),
 		ExpressionAttributeNames: map[string]string{"#due": attrDue, "#at": attrDueAt},
 		ExpressionAttributeValues: item{":due": text(dueIn(q.Work, q.Shard)), ":from": text("0"),
-			":to": text(fmt.Sprintf("%013d~", q.Until.UnixMilli()))},
+			":to": text(dueMillis(q.Until) + "~")},
 	}
 	if q.After != (lifecycle.DueKey{}) {
 		in.ExpressionAttributeValues[":from"] = text(dueAt(q.After) + "!")
 	}
+	in.ScanIndexForward = aws.Bool(!q.Latest)
 	items, err := s.query(ctx, "looking for keys that are due", in, q.Limit)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -14,13 +15,14 @@ import (
 type errand int
 
 const (
-	handOver errand = iota // try to deliver the key, or give it up
-	finish                 // the key's end has come
-	start                  // begin a rotation
-	remind                 // a rotation is due, and there is nobody to give the successor to
-	warn                   // the key's end comes near
-	confirm                // see whether the grace is still needed
-	inspect                // see whether the key is used at all
+	nothing  errand = iota
+	handOver        // try to deliver the key, or give it up
+	finish          // the key's end has come
+	start           // begin a rotation
+	remind          // a rotation is due, and there is nobody to give the successor to
+	warn            // the key's end comes near
+	confirm         // see whether the grace is still needed
+	inspect         // see whether the key is used at all
 )
 
 type appointment struct {
@@ -31,47 +33,114 @@ type appointment struct {
 // leads are how many days before its expiry a key's organization is told.
 var leads = []int{30, 14, 7, 1}
 
-// agenda is what will become due of r, the earliest first.
-func (s *Service) agenda(r *apikey.Record) []appointment {
+// agenda is what will become due of r as it is at now, the earliest first.
+func (s *Service) agenda(r *apikey.Record, now time.Time) []appointment {
+	switch {
+	case r.RevokedAt != nil, r.ArchivedAt != nil:
+		return nil
+	case r.Handover != nil:
+		return []appointment{{handoverDue(r), handOver}}
+	case r.Told.Over:
+		return nil
+	}
 	var a []appointment
 	note := func(at *time.Time, do errand) {
 		if at != nil {
 			a = append(a, appointment{*at, do})
 		}
 	}
-	switch h := r.Handover; {
-	case r.RevokedAt != nil:
-		return nil
-	case h != nil && h.Claimed != nil:
-		note(h.Claimed, handOver)
-	case h != nil && h.Next.Before(h.Until):
-		note(&h.Next, handOver)
-	case h != nil:
-		note(&h.Until, handOver)
-	}
-	if r.Handover != nil || r.ArchivedAt != nil {
-		return a
-	}
-	if !r.Told.Over {
-		note(r.End(), finish)
-		note(warning(r), warn)
-	}
-	if at := r.NextRotationAt; at != nil && r.ReplacedByKeyID == nil && r.Enabled {
-		switch {
-		case hasReceiver(r) && s.Seal != nil:
-			note(at, start)
-		case r.Told.RotationDue == nil || !r.Told.RotationDue.Equal(*at):
-			note(at, remind)
-		}
-	}
-	if r.Told.Confirm != nil && !r.Told.Over {
+	note(r.End(), finish)
+	note(warning(r), warn)
+	if r.ReplacedByKeyID == nil {
+		a = append(a, s.ofItsOwn(r, now)...)
+	} else {
 		note(r.Told.Confirm, confirm)
-	}
-	if used := lastUse(&r.Key); s.StaleAfter > 0 && r.ReplacedByKeyID == nil && !r.Told.Over && (r.Told.Unused == nil || used.After(*r.Told.Unused)) {
-		note(new(used.Add(s.StaleAfter)), inspect)
 	}
 	slices.SortStableFunc(a, func(a, b appointment) int { return a.at.Compare(b.at) })
 	return a
+}
+
+// ofItsOwn is what becomes due of a key without a successor: its rotation, and whether it is used at all. One that was told
+// of as unused is looked at from time to time, since no verify says that it is used again.
+func (s *Service) ofItsOwn(r *apikey.Record, now time.Time) (a []appointment) {
+	if at := r.NextRotationAt; at != nil && r.Enabled {
+		switch {
+		case hasReceiver(r) && s.Seal != nil:
+			a = append(a, appointment{*at, start})
+		case !equal(r.Told.RotationDue, at):
+			a = append(a, appointment{*at, remind})
+		}
+	}
+	switch used := lastUse(&r.Key); {
+	case s.StaleAfter == 0:
+	case r.Told.Unused == nil || used.After(*r.Told.Unused):
+		a = append(a, appointment{used.Add(s.StaleAfter), inspect})
+	default:
+		a = append(a, appointment{now.Add(s.StaleAfter), inspect})
+	}
+	return a
+}
+
+// handoverDue is when a successor's handover must be seen to: when the attempt under way is over, or else the next is due,
+// or there is no time for one.
+func handoverDue(r *apikey.Record) time.Time {
+	if h := r.Handover; h.Claimed != nil {
+		return *h.Claimed
+	}
+	return earlier(r.Handover.Next, handoverEnd(r))
+}
+
+// handoverEnd is when a handover is over: a key that has ended is nothing to hand over.
+func handoverEnd(r *apikey.Record) time.Time {
+	if end := r.End(); end != nil {
+		return earlier(*end, r.Handover.Until)
+	}
+	return r.Handover.Until
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// first is what of r comes first at now, and when somebody must look at it next if that is nothing. What has ended is told
+// before what should have been done in time. A line has at most two live keys: while r's own predecessor lives by any
+// clock, its rotation waits.
+func (s *Service) first(ctx context.Context, r *apikey.Record, now time.Time) (do errand, next *apikey.Due, err error) {
+	agenda := s.agenda(r, now)
+	if end := r.End(); r.Handover == nil && end != nil && !end.After(now) && len(agenda) > 0 {
+		return finish, nil, nil
+	}
+	for i, a := range agenda {
+		if a.at.After(now) {
+			break
+		}
+		if a.do == start {
+			before, err := s.inGraceBefore(ctx, r, now.Add(-clocksApart))
+			if err != nil {
+				return nothing, nil, err
+			}
+			if before != nil {
+				agenda[i].at = lookAgain(now, now.Sub(a.at))
+				if end := before.End(); end != nil {
+					agenda[i].at = earlier(end.Add(clocksApart), agenda[i].at)
+				}
+				continue
+			}
+		}
+		return a.do, dueOf(a), nil
+	}
+	if len(agenda) == 0 {
+		return nothing, nil, nil
+	}
+	return nothing, dueOf(slices.MinFunc(agenda, func(a, b appointment) int { return a.at.Compare(b.at) })), nil
+}
+
+// lookAgain is when to look again for what has been waited for so long: the rarer the longer it lasts.
+func lookAgain(now time.Time, waited time.Duration) time.Time {
+	return now.Add(max(confirms, waited/4))
 }
 
 // hasReceiver says whether a successor made by schedule can be brought to someone.
@@ -87,9 +156,9 @@ func lastUse(k *apikey.Key) time.Time {
 	return k.CreatedAt
 }
 
-// warning is when the next notice of r's expiry is due.
+// warning is when the next notice of r's expiry is due. A key whose successor nobody has yet is still the one in use.
 func warning(r *apikey.Record) *time.Time {
-	if r.ExpiresAt == nil || r.ReplacedByKeyID != nil {
+	if r.ExpiresAt == nil || r.ReplacedByKeyID != nil && r.GraceExpiresAt != nil {
 		return nil
 	}
 	for _, days := range leads {
@@ -112,17 +181,21 @@ func lead(expires, now time.Time) int {
 	return due
 }
 
-// due is when somebody must look at r next.
-func (s *Service) due(r *apikey.Record) *apikey.Due {
-	a := s.agenda(r)
+// due is when somebody must look at r, as it is at now, next.
+func (s *Service) due(r *apikey.Record, now time.Time) *apikey.Due {
+	a := s.agenda(r, now)
 	if len(a) == 0 {
 		return nil
 	}
+	return dueOf(a[0])
+}
+
+func dueOf(a appointment) *apikey.Due {
 	work := apikey.Sweep
-	if a[0].do == handOver {
+	if a.do == handOver {
 		work = apikey.Deliver
 	}
-	return &apikey.Due{Work: work, At: a[0].at.Truncate(time.Millisecond)}
+	return &apikey.Due{Work: work, At: a.at.Truncate(time.Millisecond)}
 }
 
 // told is what has been told of a key that is changed at now. Of an expiry that was just set, what would have been due

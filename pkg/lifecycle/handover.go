@@ -3,12 +3,15 @@ package lifecycle
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
+	"net/url"
+	"sync"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/plan"
 )
 
 // How a rotation goes that nobody asked for by hand:
@@ -19,14 +22,20 @@ import (
 //	    │    lives already   │  is untouched           │  its successor is used and it is not
 //	    └────────────────────┘ abandoned: nobody took the successor within the window, and none may have: it is revoked
 //
+// A successor that may have arrived, though nobody said so, is neither taken away nor relied upon: both keys live on, the
+// organization is told that the rotation waits for someone, and the handover goes on for another window.
+//
 // A dead scheduler, a crash or a lost webhook lengthens lives and never cuts one.
 
 const (
-	defaultCap    = 7 * 24 * time.Hour // of an old key's life after its successor was delivered
-	defaultQuiet  = time.Hour          // without use after which an old key is not needed any more
-	defaultWindow = 3 * 24 * time.Hour // in which a successor must be delivered
-	claimTime     = time.Minute        // after which an attempt that nobody spoke of again is over
-	keepMargin    = 24 * time.Hour     // for which a sealed successor outlives its window
+	defaultCap    = 7 * 24 * time.Hour  // of an old key's life after its successor was delivered
+	defaultQuiet  = time.Hour           // without use after which an old key is not needed any more
+	defaultWindow = 3 * 24 * time.Hour  // in which a successor must be delivered
+	claimTime     = time.Minute         // after which an attempt that nobody spoke of again is over
+	attemptTime   = 20 * time.Second    // that must be left of a run for another attempt
+	keepMargin    = 30 * 24 * time.Hour // for which a sealed successor may outlive its window
+	clocksApart   = 2 * time.Minute     // that a clock may be behind another
+	perReceiver   = 2                   // attempts at once at one receiver, of one Deliver
 )
 
 // attempts are the waits between attempts of a delivery (Standard Webhooks, "Retry Schedule"), each with up to a tenth more.
@@ -37,15 +46,8 @@ func (s *Service) window() time.Duration { return cmp.Or(s.Window, defaultWindow
 func (s *Service) cap() time.Duration    { return cmp.Or(s.Cap, defaultCap) }
 
 // begin starts the rotation of a key by its schedule: it makes a successor and seals its secret, and leaves the key's end
-// alone. A line has at most two live keys: while the key's own predecessor lives, it waits.
+// alone.
 func (s *Service) begin(ctx context.Context, r apikey.Record, now time.Time) (Change, error) {
-	before, err := s.inGraceBefore(ctx, &r, now)
-	if err != nil {
-		return Change{}, err
-	}
-	if before != nil {
-		return Change{}, s.later(ctx, r, now.Add(confirms))
-	}
 	minted := s.Format.Mint(orEmpty(r.EnvironmentID))
 	next, _ := successor(&r, minted, now, false)
 	until := now.Add(s.window())
@@ -67,14 +69,6 @@ func (s *Service) begin(ctx context.Context, r apikey.Record, now time.Time) (Ch
 	next = s.stamp(next, e)
 	c.Create, c.Replay = &next, &Replay{ID: id, KeyID: next.ID, Sealed: sealed, Until: keep}
 	return c, nil
-}
-
-// later has a key looked at again at a time.
-func (s *Service) later(ctx context.Context, r apikey.Record, at time.Time) error {
-	if err := s.Store.Postpone(ctx, r, &apikey.Due{Work: apikey.Sweep, At: at}); err != nil {
-		return unavailable(err)
-	}
-	return errNothingToDo
 }
 
 func handoverID(id apikey.ID) string { return "handover-" + id.String() }
@@ -101,21 +95,102 @@ const (
 // Deliver gives each successor whose delivery is due to send, until ctx nears its end or limit were tried, and remembers
 // how it went. An attempt is claimed before it is made, so that of several who deliver at once one tries; a claim whose
 // attempt nobody spoke of again counts as doubtful. A successor that nobody took within the window is given up.
+//
+// Up to Senders attempts are under way at once, and few of them at one receiver: one that is slow holds up its own keys
+// alone. send may be called from several goroutines; it must be done within half a minute.
 func (s *Service) Deliver(ctx context.Context, limit int, send func(context.Context, Parcel) Attempt) (Done, error) {
-	return s.turns(ctx, apikey.Deliver, limit, func(ctx context.Context, id apikey.ID) error { return s.deliverKey(ctx, id, send) })
+	l := &lanes{free: make(chan struct{}, max(1, s.Senders)), busy: map[string]int{}}
+	done, err := s.turns(ctx, &DueQuery{Work: apikey.Deliver}, limit, attemptTime, func(ctx context.Context, id apikey.ID) error {
+		return l.take(func() error { return s.deliverKey(ctx, l, id, send) })
+	})
+	l.all.Wait()
+	done.Failed += l.failed
+	done.More = done.More || l.passed > 0
+	return done, err
 }
 
-func (s *Service) deliverKey(ctx context.Context, id apikey.ID, send func(context.Context, Parcel) Attempt) error {
+// deliverKey makes one attempt. Its end is written down even if ctx ends meanwhile: an attempt that nobody speaks of leaves
+// doubt.
+func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send func(context.Context, Parcel) Attempt) error {
+	r, do, next, err := s.upNext(ctx, id)
+	switch {
+	case errors.Is(err, errNothingToDo):
+		return nil
+	case err != nil:
+		return err
+	case do != handOver:
+		return s.postpone(ctx, &r, next)
+	}
+	leave, ok := l.enter(receiver(&r))
+	if !ok {
+		return nil
+	}
+	defer leave()
 	var parcel *Parcel
-	err := s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
+	err = s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
 		parcel, c, err = s.claim(ctx, id)
 		return c, err
 	})
+	if err != nil {
+		_ = s.postpone(ctx, &r, &apikey.Due{Work: apikey.Deliver, At: s.now().Add(setback)})
+	}
 	if err != nil || parcel == nil {
 		return err
 	}
 	how := send(ctx, *parcel)
-	return s.change(ctx, "", func(ctx context.Context) (Change, error) { return s.attempted(ctx, parcel, how) })
+	return s.change(context.WithoutCancel(ctx), "", func(ctx context.Context) (Change, error) { return s.attempted(ctx, parcel, how) })
+}
+
+// receiver names whom a key's successors are brought to, so that the same is not asked too often at once.
+func receiver(r *apikey.Record) string {
+	u, err := url.Parse(orEmpty(r.RotationWebhookURL))
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// lanes are the attempts under way of one Deliver.
+type lanes struct {
+	free chan struct{} // holds one for each attempt under way
+	all  sync.WaitGroup
+
+	mu             sync.Mutex
+	busy           map[string]int // by receiver
+	failed, passed int
+}
+
+// take does one when there is room, here if there is room for one alone.
+func (l *lanes) take(do func() error) error {
+	if cap(l.free) == 1 {
+		return do()
+	}
+	l.free <- struct{}{}
+	l.all.Go(func() {
+		defer func() { <-l.free }()
+		if do() != nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.failed++
+		}
+	})
+	return nil
+}
+
+// enter says whether there is room at a receiver, until leave.
+func (l *lanes) enter(receiver string) (leave func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy[receiver] >= perReceiver {
+		l.passed++
+		return nil, false
+	}
+	l.busy[receiver]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.busy[receiver]--
+	}, true
 }
 
 // claim decides what is due of a successor that is being handed over: an attempt, which it claims, or to give it up.
@@ -125,34 +200,37 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 		return nil, Change{}, err
 	}
 	now, h := s.now(), *r.Handover
-	switch {
-	case h.Claimed != nil && h.Claimed.After(now), h.Claimed == nil && h.Next.After(now) && h.Until.After(now):
+	if handoverDue(&r).After(now) {
 		return nil, Change{}, errNothingToDo
-	case h.Claimed != nil: // whoever tried has died
+	}
+	if h.Claimed != nil { // whoever tried has died
 		h.Claimed, h.Doubt = nil, true
 	}
-	if !h.Until.After(now) {
-		c, err := s.giveUp(ctx, r, old, now, h.Doubt)
+	next := r
+	next.Handover = &h
+	switch {
+	case !handoverEnd(&r).After(now):
+		c, err := s.giveUp(ctx, r, old, now, h)
 		return nil, c, err
+	case !r.Sealed.Until.After(now): // nothing is left to be brought
+		h.Next = h.Until
+		return nil, s.note(r, next, now), nil
 	}
 	text, err := s.unseal(ctx, &r)
 	if err != nil {
 		return nil, Change{}, err
 	}
 	h.Attempts++
-	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(wait(h.Attempts))
-	next := r
-	next.Handover = &h
-	c, err := s.tell(r, next, now, audit.Updated)
-	c.Silent = true
+	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(wait(id, h.Attempts))
 	return &Parcel{ID: handoverID(id), Old: old.Key.At(now), New: apikey.Issued{Key: r.Key.At(now), Plaintext: text}, Attempt: h.Attempts,
-		StartedAt: r.CreatedAt}, c, err
+		StartedAt: r.CreatedAt}, s.note(r, next, now), nil
 }
 
-// wait is the time until the attempt after the nth.
-func wait(n int) time.Duration {
+// wait is the time until the attempt after the nth. Keys that began together do not go on together.
+func wait(id apikey.ID, n int) time.Duration {
 	d := attempts[min(n, len(attempts)-1)]
-	return d + rand.N(d/10+1)
+	part := (uint64(id) + uint64(n)) * 0x9e3779b97f4a7c15 >> 54 // of 1024
+	return (d + d/10*time.Duration(part)/1024).Truncate(time.Millisecond)
 }
 
 // handing returns a successor that is being handed over, and its predecessor.
@@ -198,9 +276,7 @@ func (s *Service) attempted(ctx context.Context, p *Parcel, how Attempt) (Change
 	next, h := r, *r.Handover
 	h.Claimed, h.Doubt = nil, h.Doubt || how == Doubtful
 	next.Handover = &h
-	c, err := s.tell(r, next, now, audit.Updated)
-	c.Silent = true
-	return c, err
+	return s.note(r, next, now), nil
 }
 
 // delivered ends a handover: the successor's secret is destroyed, and the old key has as long to live as the cap allows.
@@ -228,43 +304,75 @@ func endHandover(r *apikey.Record) []apikey.Sealed {
 	return []apikey.Sealed{sealed}
 }
 
-// giveUp ends a handover whose window is over. A successor that may be in someone's hands stays: taking it away could lock
-// them out. Otherwise it is revoked, and the old key is as it was.
-func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Time, doubt bool) (Change, error) {
-	if doubt || r.LastUsedAt != nil {
+// giveUp ends a handover whose window is over. A successor that is used is in its owner's hands. One that may be is held:
+// taking it away could lock its owner out, and so could relying on it. Otherwise it is revoked, and the old key is as it
+// was.
+func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Time, h apikey.Handover) (Change, error) {
+	next := r
+	switch {
+	case r.LastUsedAt != nil:
 		return s.delivered(r, old, now, audit.Rotated)
+	case h.Doubt && !r.Over(now):
+		h.Until = now.Add(s.window())
+		next.Handover = &h
+		c := s.tell(r, next, now, audit.RotationDue, change("unconfirmed_key_id", r.ID))
+		c.Entry.KeyID = &old.ID
+		return c, nil
 	}
-	e, err := entry(owner(&old), now, audit.RotationAbandoned, &old.Key, restored(&r, old, now).Key)
+	revoke(&next, now, "nobody took it")
+	e, err := entry(owner(&old), now, audit.RotationAbandoned, &old.Key, restored(old, now).Key)
+	if err == nil {
+		err = alsoTell(&e, &r.Key, &next.Key)
+	}
 	if err != nil {
 		return Change{}, err
 	}
-	next := r
-	revoke(&next, now, "nobody took it")
-	return s.abandon(&r, next, old, now, e)
+	return s.abandon(ctx, &r, next, old, e)
 }
 
 // withdraw ends the handover of a successor that is revoked for another reason.
-func (s *Service) withdraw(ctx context.Context, now time.Time, e audit.Entry, was, revoked apikey.Record) (Change, error) {
+func (s *Service) withdraw(ctx context.Context, e audit.Entry, was, revoked apikey.Record) (Change, error) {
 	old, err := s.read(ctx, owner(&revoked), *revoked.Predecessor)
+	if err == nil {
+		err = alsoTell(&e, &old.Key, new(restored(old, e.At).Key))
+	}
 	if err != nil {
 		return Change{}, err
 	}
-	return s.abandon(&was, revoked, old, now, e)
+	return s.abandon(ctx, &was, revoked, old, e)
 }
 
-// abandon gives the place of a revoked successor that nobody has back to the old key.
-func (s *Service) abandon(was *apikey.Record, revoked, old apikey.Record, now time.Time, e audit.Entry) (Change, error) {
-	back := restored(&revoked, old, now)
+// alsoTell adds to an entry what changes of another key.
+func alsoTell(e *audit.Entry, before, after *apikey.Key) error {
+	changes, err := audit.Diff(before, *after)
+	for _, c := range changes {
+		c.Field = after.ID.String() + "." + c.Field
+		e.Changes = append(e.Changes, c)
+	}
+	return err
+}
+
+// abandon gives the place of a revoked successor that nobody has back to the old key. If the successor had none, since it was
+// made to run the service meanwhile, a full plan is no reason to keep the old one's: it lives in any case.
+func (s *Service) abandon(ctx context.Context, was *apikey.Record, revoked, old apikey.Record, e audit.Entry) (Change, error) {
+	back := restored(old, e.At)
 	c := Change{Entry: e, Destroy: endHandover(&revoked)}
-	c.Update = []Update{{Record: s.stamp(revoked, e), Closing: revoked.Closing != nil}, {Record: s.stamp(back, e)}}
-	if was.Counted && !back.Counted {
+	c.Update = []Update{{Record: s.stamp(revoked, e), Closing: was.Closing != nil}, {Record: s.stamp(back, e)}}
+	switch {
+	case was.Counted && !back.Counted:
 		c.Count = &Count{OrganizationID: old.OrganizationID, Delta: -1}
+	case !was.Counted && back.Counted:
+		o, err := s.stored(ctx, old.OrganizationID)
+		if err != nil {
+			return c, err
+		}
+		c.Count = o.taken(plan.Plan{Keys: plan.Unlimited})
 	}
 	return c, nil
 }
 
 // restored is the old key as it was before its rotation began. One that was ended meanwhile stays ended.
-func restored(revoked *apikey.Record, old apikey.Record, now time.Time) apikey.Record {
+func restored(old apikey.Record, now time.Time) apikey.Record {
 	if old.RevokedAt == nil && old.GraceExpiresAt == nil {
 		old.ReplacedByKeyID, old.NextRotationAt = nil, nextRotation(now, old.RotationIntervalDays)
 		old.Counted = takesPlace(&old.Key, now)

@@ -143,7 +143,7 @@ func (s *Service) put(ctx context.Context, by caller.Caller, id string, edit fun
 		if err == nil {
 			return o, nil
 		}
-		if pause(ctx) != nil {
+		if s.pause(ctx) != nil {
 			return o, unavailable(err)
 		}
 	}

@@ -211,6 +211,7 @@ func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Dura
 	return s.moveGrace(ctx, by, id, audit.GraceMoved, func(r *apikey.Record, now time.Time) error {
 		was := r.End()
 		endGrace(&r.Key, now.Add(period))
+		r.Told.Confirm = nil // who asks for a time gets it
 		if err := mayGrant(by, &r.Key); err != nil {
 			return err
 		}
@@ -238,6 +239,9 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 		}
 		if err != nil {
 			return Change{}, err
+		}
+		if r.GraceExpiresAt == nil {
+			return Change{}, apikey.Errorf(apikey.RotationInProgress, "The key's successor %s is still being handed to its owner: no grace has begun. Revoke the successor, and the key is as it was; or rotate the successor with grace_period_seconds 0.", *r.ReplacedByKeyID)
 		}
 		next := r
 		if err := move(&next, now); err != nil {

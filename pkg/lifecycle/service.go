@@ -44,10 +44,13 @@ type Service struct {
 	AllowedScopes []string // service scopes of organizations for which operators named none
 	Seal          Sealer   // nil: changes are not kept for being asked for once, and no key is rotated by schedule
 
+	Senders    int           // deliveries that are under way at once in one Deliver; 0: 1
 	Window     time.Duration // in which a key made by schedule must be delivered; 0: 3 days
 	Cap        time.Duration // for which an old key lives on after its successor was delivered; 0: 7 days
 	Quiet      time.Duration // without use, after which it lives no longer; 0: 1 hour
 	StaleAfter time.Duration // without use, after which a key is told of; 0: never
+
+	rest func(context.Context) error // instead of pause, for tests that step through what meets
 }
 
 // now is the moment as it is stored: UTC, whole milliseconds.
@@ -93,7 +96,7 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 		if end != "" && time.Since(began) >= underFire {
 			s.close(ctx, c, end, closed)
 		}
-		if pause(ctx) != nil {
+		if s.pause(ctx) != nil {
 			return unavailable(err)
 		}
 	}
@@ -155,14 +158,29 @@ func (s *Service) close(ctx context.Context, c Change, verb string, closed map[a
 		RequestID: c.Entry.RequestID, Reason: orEmpty(c.Update[0].Record.RevokedReason)}
 	for _, u := range c.Update {
 		id, version := u.Record.ID, u.Record.Version-1
-		if closed[id] != version && s.Store.Close(ctx, id, version, mark) == nil {
+		if ends(&u.Record, verb, c.Entry.At) && closed[id] != version && s.Store.Close(ctx, id, version, mark) == nil {
 			closed[id] = version
 		}
 	}
 }
 
+// ends says whether a change of now leaves r as a closing by the verb would, so that a key which the same change leaves
+// alive is never closed.
+func ends(r *apikey.Record, verb string, now time.Time) bool {
+	switch verb {
+	case apikey.CloseRevoke:
+		return r.RevokedAt != nil && r.RevokedAt.Equal(now)
+	case apikey.CloseArchive:
+		return r.ArchivedAt != nil && r.ArchivedAt.Equal(now)
+	}
+	return !r.Enabled || r.Over(now)
+}
+
 // pause waits a moment so that two who collided do not collide again.
-func pause(ctx context.Context) error {
+func (s *Service) pause(ctx context.Context) error {
+	if s.rest != nil {
+		return s.rest(ctx)
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -252,7 +270,7 @@ func (s *Service) update(ctx context.Context, by caller.Caller, now time.Time, a
 		return Change{}, err
 	}
 	if after.RevokedAt != nil && after.Handover != nil {
-		return s.withdraw(ctx, now, entry, before, after)
+		return s.withdraw(ctx, entry, before, after)
 	}
 	after.Told = told(&before.Key, &after.Key, after.Told, now)
 	c := Change{Entry: entry}
@@ -277,7 +295,7 @@ func (s *Service) stamp(r apikey.Record, e audit.Entry) apikey.Record {
 	if e.At.After(r.UpdatedAt) {
 		r.UpdatedAt = e.At
 	}
-	r.Due = s.due(&r)
+	r.Due = s.due(&r, e.At)
 	return r
 }
 

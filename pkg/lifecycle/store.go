@@ -46,7 +46,7 @@ type Store interface {
 	// ErrChanged when the key is not at that version or is closing already.
 	Close(ctx context.Context, id apikey.ID, version int64, c apikey.Closing) error
 
-	// Due returns up to q.Limit keys that are due, the longest due first. It may miss changes of the last moments.
+	// Due returns up to q.Limit keys that are due, in the order that q asks for. It may miss changes of the last moments.
 	Due(ctx context.Context, q DueQuery) ([]DueKey, error)
 
 	// Postpone sets when a key that is as it was read is due, and nothing else. ErrChanged when it is at another version.
@@ -151,11 +151,12 @@ const Shards = 16
 
 // DueQuery asks for keys that are due.
 type DueQuery struct {
-	Work  apikey.Work
-	Shard int       // 0 to Shards-1
-	After DueKey    // zero: from the longest due on
-	Until time.Time // included
-	Limit int       // at least 1
+	Work   apikey.Work
+	Shard  int       // 0 to Shards-1
+	After  DueKey    // zero: from the longest due on
+	Latest bool      // the latest due first; After is zero then
+	Until  time.Time // included
+	Limit  int       // at least 1
 }
 
 // DueKey is a key that is due.

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,15 +12,17 @@ import (
 )
 
 const (
-	duePage  = 25               // keys of one part that are taken in one go
-	confirms = 10 * time.Minute // between two looks whether a grace is still needed
+	duePage  = 25               // keys of one part that are taken in one go, at most
+	confirms = 10 * time.Minute // between two looks whether a grace is still needed, at least
+	setback  = 10 * time.Minute // after which a key is tried again with which something went wrong
 	maxSteps = 8                // of one key in one go
+	enough   = 2 * time.Second  // that must be left of a run for another key
 )
 
-// Done says what a Sweep did.
+// Done says what a Sweep or a Deliver did.
 type Done struct {
 	Keys   int // looked at
-	Failed int // of them: left for the next time
+	Failed int // of them: left for a later time
 	More   bool
 }
 
@@ -29,112 +32,160 @@ type Done struct {
 // made only if it is still due.
 //
 // Organizations are spread over parts, and the parts take turns, so that one organization's backlog holds up few others.
+// Of a part with more than a page the latest are taken too, so that what becomes due now does not wait for all that has
+// been waiting.
 func (s *Service) Sweep(ctx context.Context, limit int) (Done, error) {
-	return s.turns(ctx, apikey.Sweep, limit, s.sweepKey)
+	return s.turns(ctx, &DueQuery{Work: apikey.Sweep}, limit, enough, s.sweepKey)
 }
 
-// turns gives the keys that are due to do, a page of each part at a time.
-func (s *Service) turns(ctx context.Context, work apikey.Work, limit int, do func(context.Context, apikey.ID) error) (done Done, err error) {
-	q := DueQuery{Work: work, Until: s.now(), Limit: duePage}
-	after := map[int]DueKey{} // by part that may have more
-	for shard := range Shards {
-		after[shard] = DueKey{}
-	}
-	for len(after) > 0 {
-		for shard := range Shards {
-			var there bool
-			if q.After, there = after[shard]; !there {
+// turns gives the keys that are due to do, a page of each part at a time, until what is left of ctx is less than enough.
+func (s *Service) turns(ctx context.Context, q *DueQuery, limit int, enough time.Duration, do func(context.Context, apikey.ID) error) (done Done, err error) {
+	q.Until, q.Limit = s.now(), min(duePage, max(1, limit/Shards))
+	seen := map[apikey.ID]bool{}
+	take := func(page []DueKey) (goOn bool) {
+		for _, d := range page {
+			if seen[d.ID] {
 				continue
 			}
-			q.Shard = shard
-			page, err := s.Store.Due(ctx, q)
+			if done.Keys == limit || ctx.Err() != nil || nearlyOver(ctx, enough) {
+				done.More = true
+				return false
+			}
+			seen[d.ID] = true
+			done.Keys++
+			if do(ctx, d.ID) != nil {
+				done.Failed++
+			}
+		}
+		return true
+	}
+	from := int(q.Until.Unix() / 60) // no part is always the last
+	after := make([]*DueKey, Shards) // nil: the part has no more
+	for i := range after {
+		after[i] = &DueKey{}
+	}
+	for left := Shards; left > 0; {
+		for n := range Shards {
+			q.Shard = (from + n) % Shards
+			if after[q.Shard] == nil {
+				continue
+			}
+			first := *after[q.Shard] == DueKey{}
+			q.After, q.Latest = *after[q.Shard], false
+			page, err := s.Store.Due(ctx, *q)
 			if err != nil {
 				return done, unavailable(err)
 			}
-			for _, d := range page {
-				if done.Keys == limit || ctx.Err() != nil {
-					done.More = true
-					return done, nil
-				}
-				done.Keys++
-				if do(ctx, d.ID) != nil {
-					done.Failed++
-				}
-				after[shard] = d
+			if !take(page) {
+				return done, nil
 			}
 			if len(page) < q.Limit {
-				delete(after, shard)
+				after[q.Shard] = nil
+				left--
+				continue
+			}
+			after[q.Shard] = &page[len(page)-1]
+			if !first {
+				continue
+			}
+			q.After, q.Latest = DueKey{}, true
+			if page, err = s.Store.Due(ctx, *q); err != nil {
+				return done, unavailable(err)
+			}
+			if !take(page) {
+				return done, nil
 			}
 		}
 	}
 	return done, nil
 }
 
-// sweepKey does all that is due of one key.
+// nearlyOver says whether less than enough is left of ctx.
+func nearlyOver(ctx context.Context, enough time.Duration) bool {
+	end, there := ctx.Deadline()
+	return there && time.Until(end) < enough
+}
+
+// sweepKey does all that is due of one key. When something goes wrong with it, it steps back behind the others.
 func (s *Service) sweepKey(ctx context.Context, id apikey.ID) error {
+	var r apikey.Record // as it was read last
 	for range maxSteps {
-		r, err := s.Store.Key(ctx, id)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return unavailable(err)
-		}
-		now, next := s.now(), s.due(&r)
-		switch {
-		case next == nil || next.At.After(now):
-			if sameDue(r.Due, next) {
-				return nil
+		var next *apikey.Due
+		do := nothing
+		err := s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
+			r, do, next, err = s.upNext(ctx, id)
+			if err != nil || do == nothing || do == handOver {
+				return c, cmp.Or(err, errNothingToDo)
 			}
-			return s.Store.Postpone(ctx, r, next)
-		case next.Work != apikey.Sweep:
-			return s.Store.Postpone(ctx, r, next)
-		}
-		if err := s.change(ctx, "", func(ctx context.Context) (Change, error) { return s.errand(ctx, id) }); err != nil {
+			return s.errand(ctx, r, do, s.now())
+		})
+		switch {
+		case err != nil && r.ID == id:
+			_ = s.postpone(ctx, &r, &apikey.Due{Work: apikey.Sweep, At: s.now().Add(setback)})
 			return err
+		case err != nil, r.ID != id:
+			return err
+		case do == nothing || do == handOver:
+			return s.postpone(ctx, &r, next)
 		}
 	}
 	return nil
 }
 
-func sameDue(a, b *apikey.Due) bool {
-	return a == nil && b == nil || a != nil && b != nil && a.Work == b.Work && a.At.Equal(b.At)
+// postpone writes down when r is due, where it is not written so. If r was changed meanwhile, whoever did that has written it.
+func (s *Service) postpone(ctx context.Context, r *apikey.Record, next *apikey.Due) error {
+	if a, b := r.Due, next; a == nil && b == nil || a != nil && b != nil && a.Work == b.Work && a.At.Equal(b.At) {
+		return nil
+	}
+	if err := s.Store.Postpone(ctx, *r, next); err != nil && !errors.Is(err, ErrChanged) {
+		return unavailable(err)
+	}
+	return nil
 }
 
-// errand decides the first thing that is due of a key.
-func (s *Service) errand(ctx context.Context, id apikey.ID) (Change, error) {
-	r, err := s.Store.Key(ctx, id)
-	if err != nil {
-		return Change{}, unavailable(err)
+// upNext reads a key and says what is first of it. A key that is gone has nothing to do.
+func (s *Service) upNext(ctx context.Context, id apikey.ID) (r apikey.Record, do errand, next *apikey.Due, err error) {
+	r, err = s.Store.Key(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return r, nothing, nil, errNothingToDo
+	case err != nil:
+		return r, nothing, nil, unavailable(err)
+	case r.Closing != nil:
+		if r, err = s.read(ctx, owner(&r), id); err != nil {
+			return r, nothing, nil, err
+		}
 	}
-	if r, err = s.read(ctx, owner(&r), id); err != nil {
-		return Change{}, err
-	}
-	now, agenda := s.now(), s.agenda(&r)
-	if len(agenda) == 0 || agenda[0].at.After(now) {
-		return Change{}, errNothingToDo
-	}
-	switch agenda[0].do {
+	do, next, err = s.first(ctx, &r, s.now())
+	return r, do, next, err
+}
+
+// errand decides what is first of a key.
+func (s *Service) errand(ctx context.Context, r apikey.Record, do errand, now time.Time) (Change, error) {
+	next := r
+	switch do {
 	case finish:
 		return s.over(ctx, r, now)
 	case start:
 		return s.begin(ctx, r, now)
 	case remind:
-		next := r
 		next.Told.RotationDue = r.NextRotationAt
-		return s.tell(r, next, now, audit.RotationDue)
+		return s.tell(r, next, now, audit.RotationDue), nil
 	case warn:
-		next := r
 		next.Told.Expiring = lead(*r.ExpiresAt, now)
-		return s.tell(r, next, now, audit.Expiring, change("days_left", next.Told.Expiring))
+		return s.tell(r, next, now, audit.Expiring, change("days_left", daysLeft(*r.ExpiresAt, now))), nil
 	case confirm:
 		return s.confirm(ctx, r, now)
 	case inspect:
-		next, used := r, lastUse(&r.Key)
-		next.Told.Unused = &used
-		return s.tell(r, next, now, audit.Stale, change("unused_since", used))
+		next.Told.Unused = new(lastUse(&r.Key))
+		return s.tell(r, next, now, audit.Stale, change("unused_since", next.Told.Unused)), nil
 	}
 	return Change{}, errNothingToDo
+}
+
+// daysLeft is how many days there are until a time, begun ones included.
+func daysLeft(end, now time.Time) int {
+	return int((end.Sub(now) + 24*time.Hour - 1) / (24 * time.Hour))
 }
 
 // change is what a notice says beside its key.
@@ -144,26 +195,28 @@ func change(field string, value any) audit.Change {
 }
 
 // tell is the Change of a notice: nothing of the key that anybody sees is another, but what was told of it.
-func (s *Service) tell(before, after apikey.Record, now time.Time, action audit.Action, says ...audit.Change) (Change, error) {
-	e, err := entry(owner(&before), now, action, &before.Key, after.Key)
-	if err != nil {
-		return Change{}, err
-	}
-	e.Changes = append(e.Changes, says...)
-	at := before.UpdatedAt
+func (s *Service) tell(before, after apikey.Record, now time.Time, action audit.Action, says ...audit.Change) Change {
+	e := audit.Entry{ID: audit.NewID(now), OrganizationID: before.OrganizationID, At: now, Action: action,
+		ActorKind: string(owner(&before).Kind), ActorID: owner(&before).ID, KeyID: &before.ID, Changes: says}
 	after = s.stamp(after, e)
-	after.UpdatedAt = at
-	after.Due = s.due(&after)
-	return Change{Update: []Update{{Record: after}}, Entry: e}, nil
+	after.UpdatedAt = before.UpdatedAt
+	return Change{Update: []Update{{Record: after}}, Entry: e}
 }
 
-// over tells that a key has ended, and frees its place.
+// note is a Change that nobody is told of.
+func (s *Service) note(before, after apikey.Record, now time.Time) Change {
+	c := s.tell(before, after, now, audit.Updated)
+	c.Silent = true
+	return c
+}
+
+// over tells that a key has ended, and frees its place. Only an end that a rotation set is that rotation's.
 func (s *Service) over(ctx context.Context, r apikey.Record, now time.Time) (Change, error) {
 	next, action := r, audit.Expired
-	if r.ReplacedByKeyID != nil {
+	if r.ReplacedByKeyID != nil && r.GraceExpiresAt != nil {
 		action = audit.RotationCompleted
 	}
-	next.Told.Over, next.Counted = true, false
+	next.Told.Over, next.Told.Confirm, next.Counted = true, nil, false
 	return s.update(ctx, owner(&r), now, action, r, next)
 }
 
@@ -174,13 +227,15 @@ func (s *Service) confirm(ctx context.Context, r apikey.Record, now time.Time) (
 		return Change{}, err
 	}
 	next, quietSince := r, lastUse(&r.Key).Add(s.quiet())
-	if successor.LastUsedAt != nil && !quietSince.After(now) && successor.State() == apikey.Active {
+	if successor.LastUsedAt != nil && !quietSince.After(now) && successor.StatusAt(now) == apikey.Active {
 		endGrace(&next.Key, now)
 		next.Told.Over, next.Told.Confirm = true, nil
 		return s.update(ctx, owner(&r), now, audit.RotationCompleted, r, next)
 	}
-	next.Told.Confirm = new(now.Add(confirms))
-	c, err := s.tell(r, next, now, audit.Updated)
-	c.Silent = true
-	return c, err
+	at := lookAgain(now, now.Sub(r.UpdatedAt))
+	if quietSince.After(at) {
+		at = quietSince
+	}
+	next.Told.Confirm = &at
+	return s.note(r, next, now), nil
 }

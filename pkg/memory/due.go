@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
@@ -39,17 +40,24 @@ func (s *Store) Due(_ context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := s.due[part{q.Work, q.Shard}]
+	late, _ := slices.BinarySearchFunc(list, q.Until, func(d lifecycle.DueKey, until time.Time) int {
+		if d.At.After(until) {
+			return 1
+		}
+		return -1
+	})
+	list = list[:late]
+	if q.Latest {
+		list = slices.Clone(list[max(0, len(list)-q.Limit):])
+		slices.Reverse(list)
+		return list, nil
+	}
 	from, there := slices.BinarySearchFunc(list, q.After, lifecycle.DueKey.Compare)
 	if there {
 		from++
 	}
 	list = list[from:]
-	list = list[:min(len(list), q.Limit)]
-	late := slices.IndexFunc(list, func(d lifecycle.DueKey) bool { return d.At.After(q.Until) })
-	if late >= 0 {
-		list = list[:late]
-	}
-	return slices.Clone(list), nil
+	return slices.Clone(list[:min(len(list), q.Limit)]), nil
 }
 
 // Postpone sets when a key is due: see lifecycle.Store.

@@ -36,7 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		tests []test
 	}{
 		{"Organizations", organizationTests}, {"Keys", keyTests}, {"Commit", commitTests}, {"Close", closeTests},
-		{"List", listTests}, {"Replays", replayTests}, {"Debit", debitTests}, {"Audit", auditTests},
+		{"List", listTests}, {"Replays", replayTests}, {"Due", dueTests}, {"Debit", debitTests}, {"Audit", auditTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
@@ -129,6 +129,9 @@ func (s *suite) full() apikey.Record {
 	r.RotationIntervalDays, r.RotationToSecretsManager = new(90), true
 	r.Version, r.Counted = 1, true
 	r.Sealed = &apikey.Sealed{ID: "once", Until: *at(8)}
+	r.Handover = &apikey.Handover{Until: *at(9), Next: *at(10), Attempts: 3, Claimed: at(11), Doubt: true}
+	r.Told = apikey.Told{Expiring: 14, Over: true, RotationDue: at(12), Unused: at(13), Confirm: at(14)}
+	r.Due = &apikey.Due{Work: apikey.Deliver, At: *at(15)}
 	r.Counts = map[apikey.Window]int64{"m29391234": 7, "m29391235": 0, "d20412": 1_000_000_000}
 	r.Closing = &apikey.Closing{Verb: apikey.CloseRevoke, ActorKind: "user", ActorID: "user_9", RequestID: "req_1"}
 	return r
