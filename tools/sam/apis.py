@@ -31,6 +31,8 @@ from samcli.local.apigw.exceptions import LambdaResponseParseException
 from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.apigw.route import Route
 
+import rules
+
 EMULATOR = os.path.join(os.path.dirname(samcli.__file__), "local", "rapid",
                         "aws-lambda-rie-" + {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()])
 START_PATIENCE = 10
@@ -136,8 +138,9 @@ def serve(template, api, functions, port):
     properties = template["Resources"][api]["Properties"]
     gateway = Gateway(provider.api, functions, properties.get("GatewayResponses", {}), port)
     for route in provider.api.routes:
-        if properties.get("Auth") and route.methods != ["OPTIONS"] and not (isinstance(route.authorizer_object, LambdaAuthorizer)
-                and route.authorizer_object.lambda_name in functions.by_name):
+        guarded = isinstance(route.authorizer_object, LambdaAuthorizer) and route.authorizer_object.lambda_name in functions.by_name
+        opened = {f"{api} {method.lower()} {route.path}" for method in route.methods}
+        if properties.get("Auth") and not guarded and not opened <= rules.OPEN:
             raise Refused(f"{api}: the SAM CLI does not see the authorizer of {route.path}, which would be open to everyone")
     gateway.create()
     return gateway._app
