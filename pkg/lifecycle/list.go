@@ -44,15 +44,15 @@ func (s *Service) List(ctx context.Context, f Filter) (list []apikey.Key, next s
 	if err := need(by, apikey.KeysRead); err != nil {
 		return nil, "", err
 	}
+	at, err := f.check()
+	if err != nil {
+		return nil, "", err
+	}
 	if by.Own {
 		if f.CreatedBy != "" && f.CreatedBy != by.ID {
 			return []apikey.Key{}, "", nil
 		}
 		f.CreatedBy = by.ID
-	}
-	at, err := f.check()
-	if err != nil {
-		return nil, "", err
 	}
 	want := cmp.Or(f.Limit, MaxList)
 	list = []apikey.Key{}

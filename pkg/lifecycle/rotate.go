@@ -100,7 +100,7 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 	next, kept := successor(&old, minted, now, grace == 0)
 	was := old
 	old.ReplacedByKeyID, old.NextRotationAt, old.Counted = &next.ID, nil, false
-	endGrace(&old, now.Add(grace))
+	endGrace(&old.Key, now.Add(grace))
 	e, err := entry(by, now, audit.Rotated, &was.Key, old.Key)
 	if err != nil {
 		return Rotated{}, Change{}, err
@@ -112,7 +112,7 @@ func (s *Service) rotation(ctx context.Context, by caller.Caller, id apikey.ID, 
 	}
 	if before != nil {
 		change := audit.Change{Field: before.ID.String() + ".grace_expires_at", From: moment(before.GraceExpiresAt)}
-		endGrace(before, now)
+		endGrace(&before.Key, now)
 		change.To = moment(before.GraceExpiresAt)
 		c.Entry.Changes = append(c.Entry.Changes, change)
 		c.Update = append(c.Update, Update{Record: stamp(*before, e)})
@@ -172,11 +172,11 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time, atOnce b
 }
 
 // endGrace sets the end of the key's grace; a grace does not outlast the key's own expiry.
-func endGrace(r *apikey.Record, at time.Time) {
-	if r.ExpiresAt != nil && r.ExpiresAt.Before(at) {
-		at = *r.ExpiresAt
+func endGrace(k *apikey.Key, at time.Time) {
+	if k.ExpiresAt != nil && k.ExpiresAt.Before(at) {
+		at = *k.ExpiresAt
 	}
-	r.GraceExpiresAt = &at
+	k.GraceExpiresAt = &at
 }
 
 // moment is a time as the audit tells it.
@@ -193,7 +193,7 @@ func (s *Service) EndGrace(ctx context.Context, id apikey.ID) (apikey.Key, error
 		return apikey.Key{}, err
 	}
 	return s.moveGrace(ctx, by, id, audit.GraceEnded, func(r *apikey.Record, now time.Time) error {
-		endGrace(r, now)
+		endGrace(&r.Key, now)
 		return notItself(by, r)
 	})
 }
@@ -208,7 +208,7 @@ func (s *Service) ExtendGrace(ctx context.Context, id apikey.ID, grace time.Dura
 	}
 	return s.moveGrace(ctx, by, id, audit.GraceMoved, func(r *apikey.Record, now time.Time) error {
 		was := r.End()
-		endGrace(r, now.Add(period))
+		endGrace(&r.Key, now.Add(period))
 		if err := mayGrant(by, &r.Key); err != nil {
 			return err
 		}

@@ -125,6 +125,9 @@ func (p *Patch) apply(k *apikey.Key, now time.Time) (err error) {
 		if m := p.ExpiresAt.V; m != nil {
 			k.ExpiresAt = &m.Time
 		}
+		if k.GraceExpiresAt != nil { // a grace that was cut short does not come back by a later expiry
+			endGrace(k, *k.GraceExpiresAt)
+		}
 	}
 	if p.RotationIntervalDays.Said && !reflect.DeepEqual(k.RotationIntervalDays, p.RotationIntervalDays.V) {
 		k.RotationIntervalDays = p.RotationIntervalDays.V
