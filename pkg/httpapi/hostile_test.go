@@ -24,8 +24,9 @@ const hostileRequests = 2000
 // hostile makes requests that no honest client sends, the same ones for the same seed.
 type hostile struct {
 	*rand.Rand
-	keys []string
-	id   string
+	keys   []string
+	person string // a viewer's token
+	id     string
 }
 
 func pick[T any](h *hostile, of ...T) T { return of[h.IntN(len(of))] }
@@ -44,7 +45,9 @@ func (h *hostile) method() string {
 
 func (h *hostile) path() string {
 	p := pick(h, "/v1/api-keys", "/v1/api-keys/"+h.id, "/v1/api-keys/"+h.id+"/rotate", "/v1/api-keys/"+h.id+"/rotate/end", "/v1/api-keys/"+h.id+"/rotate/extend",
-		"/v1/api-keys/verify", "/v1/api-keys/me", "/v1/authorize", "/", "//", "/v1/../v1/api-keys", "/v1/api-keys/%2e%2e", "/%25%25", "/v1/api-keys/"+strings.Repeat("a", 9000))
+		"/v1/api-keys/"+h.id+"/archive", "/v1/api-keys/"+h.id+"/reactivate",
+		"/v1/audit", "/v1/organization", "/v1/organizations/acme", "/v1/organizations/"+h.bytes(20), "/v1/keys", "/v1/keys/"+h.id, "/envelope/v1/api-keys", "/envelope/v1/api-keys/"+h.id,
+		"/envelope", "/organizations/api-keys", "/organizations/api-keys/"+h.id, "/organizations/api-keys/99999999999999999999", "/v1/api-keys/verify", "/v1/api-keys/me", "/v1/authorize", "/", "//", "/v1/../v1/api-keys", "/v1/api-keys/%2e%2e", "/%25%25", "/v1/api-keys/"+strings.Repeat("a", 9000))
 	if h.IntN(3) == 0 {
 		p += "?" + pick(h, "limit=-1", "limit=1&limit=2", "cursor=%00", "%zz", "&&&&", "scopes=%22", "cost=1e9", "cursor="+strings.Repeat("A", 9000), "name=%ff", "=", ";")
 	}
@@ -66,7 +69,7 @@ func (h *hostile) token() string {
 	key := []byte(pick(h, h.keys...))
 	key[h.IntN(len(key))] ^= byte(1 + h.IntN(255))
 	return pick(h, "", "Bearer", "Bearer ", "Bearer "+string(key), "Bearer "+pick(h, h.keys...), "Bearer "+pick(h, h.keys...), "bearer  "+h.keys[0], "Basic "+h.keys[0], h.bytes(40),
-		"Bearer "+strings.Repeat("lk_live_", 4000), "Bearer "+h.bytes(80))
+		"Bearer "+strings.Repeat("a.", 4000), "Bearer "+h.bytes(20)+"."+h.bytes(20)+"."+h.bytes(20), "Bearer "+h.person, "Bearer "+h.person[:h.IntN(len(h.person))], "Bearer "+strings.Repeat("lk_live_", 4000), "Bearer "+h.bytes(80))
 }
 
 func (h *hostile) request() *http.Request {
@@ -77,6 +80,8 @@ func (h *hostile) request() *http.Request {
 	r.URL.Path, r.URL.RawQuery, _ = strings.Cut(target, "?")
 	r.Header["Authorization"] = []string{h.token()}
 	r.Header["Content-Type"] = []string{pick(h, "application/json", "application/json", "application/json", "text/html", "application/json;charset=x", h.bytes(20))}
+	r.Header["Idempotency-Key"] = pick(h, nil, nil, []string{"a"}, []string{h.bytes(20)}, []string{"a", "b"}, []string{`"` + h.bytes(300)})
+	r.Header["If-Match"] = pick(h, nil, nil, []string{`"1"`}, []string{h.bytes(10)}, []string{"*", "*"})
 	r.Header["X-Forwarded-For"] = []string{pick(h, "1.2.3.4", "", ",,,,", "::::", h.bytes(30))}
 	r.RemoteAddr = pick(h, "192.0.2.1:1", "[::1%eth0]:1", "", "@", "1.2.3.4")
 	return r
@@ -86,7 +91,7 @@ func (h *hostile) request() *http.Request {
 func newHostile(t *testing.T, d *door) *hostile {
 	t.Helper()
 	h := &hostile{Rand: rand.New(rand.NewPCG(2026, 11)), keys: []string{d.with(t, "orders:read"), d.with(t, "keys:read", "keys:verify")}}
-	h.id = d.manager.Key.ID.String()
+	h.id, h.person = d.manager.Key.ID.String(), d.person(t, "acme", "jane", "viewer")
 	return h
 }
 
@@ -106,7 +111,11 @@ func hostileTo(t *testing.T, d *door) {
 		if w.Code >= 500 || w.Code < 200 || w.Header().Get("X-Request-Id") == "" {
 			t.Fatalf("%s %q is answered %d %s", r.Method, r.RequestURI, w.Code, w.Body)
 		}
-		if w.Code >= 400 && w.Header().Get("Content-Type") != "application/problem+json" || w.Code >= 300 && w.Code < 400 || w.Body.Len() > 1<<17 {
+		kind := "application/problem+json"
+		if r.URL.Path == "/envelope" || strings.HasPrefix(r.URL.Path, "/envelope/") {
+			kind = "application/json"
+		}
+		if w.Code >= 400 && w.Header().Get("Content-Type") != kind || w.Code >= 300 && w.Code < 400 || w.Body.Len() > 1<<17 {
 			t.Fatalf("%s %q is answered %d %v with %d bytes", r.Method, r.RequestURI, w.Code, w.Header(), w.Body.Len())
 		}
 	}

@@ -98,6 +98,69 @@ func TestEveryEndpointAnswersWithTheStatusOfItsTable(t *testing.T) {
 		{"verifying needs a key that asks", "-", "POST", "/v1/api-keys/verify", `{"key":"$key"}`, 401, apikey.MissingKey},
 		{"verifying needs a key to ask about", everything, "POST", "/v1/api-keys/verify", `{}`, 422, apikey.InvalidFields},
 
+		{"a key is changed", everything, "PATCH", "/v1/api-keys/$id", `{"name":"m"}`, 200, ""},
+		{"a key is changed by its prefix", everything, "PATCH", "/v1/api-keys/$prefix", `{"enabled":false}`, 200, ""},
+		{"nothing is a change too", everything, "PATCH", "/v1/api-keys/$id", `{}`, 200, ""},
+		{"changing needs a key", "-", "PATCH", "/v1/api-keys/$id", `{}`, 401, apikey.MissingKey},
+		{"changing needs keys:write", "keys:read", "PATCH", "/v1/api-keys/$id", `{}`, 403, apikey.InsufficientScope},
+		{"nobody adds what they do not hold", "keys:write", "PATCH", "/v1/api-keys/$id", `{"scopes":["org:admin"]}`, 403, apikey.ScopeNotHeld},
+		{"nor what the organization may not have", everything, "PATCH", "/v1/api-keys/$id", `{"scopes":["billing:read"]}`, 403, apikey.ScopeNotAllowed},
+		{"another organization's key is not changed", everything, "PATCH", "/v1/api-keys/$other", `{"name":"m"}`, 404, apikey.NotFound},
+		{"a change is told in a body", everything, "PATCH", "/v1/api-keys/$id", "", 415, apikey.UnsupportedMedia},
+		{"a change is an object", everything, "PATCH", "/v1/api-keys/$id", `[{"op":"remove","path":"/scopes"}]`, 400, apikey.InvalidJSON},
+		{"a name holds no control character", everything, "PATCH", "/v1/api-keys/$id", `{"name":"a\u0000"}`, 400, apikey.InvalidJSON},
+		{"a name is not taken away", everything, "PATCH", "/v1/api-keys/$id", `{"name":null}`, 422, apikey.InvalidFields},
+		{"an id is for good", everything, "PATCH", "/v1/api-keys/$id", `{"id":"key_00000001"}`, 422, apikey.InvalidFields},
+		{"a project is for good", everything, "PATCH", "/v1/api-keys/$id", `{"project_id":"shop"}`, 422, apikey.InvalidFields},
+		{"a change takes no query", everything, "PATCH", "/v1/api-keys/$id?name=m", `{}`, 422, apikey.InvalidFields},
+
+		{"a key is archived", everything, "POST", "/v1/api-keys/$id/archive", "", 200, ""},
+		{"a key is archived by its prefix", everything, "POST", "/v1/api-keys/$prefix/archive", "{}", 200, ""},
+		{"archiving needs keys:write", "keys:read", "POST", "/v1/api-keys/$id/archive", "", 403, apikey.InsufficientScope},
+		{"archiving needs a key", "-", "POST", "/v1/api-keys/$id/archive", "", 401, apikey.MissingKey},
+		{"archiving takes no fields", everything, "POST", "/v1/api-keys/$id/archive", `{"until":"2027-01-01"}`, 422, apikey.InvalidFields},
+		{"another organization's key is not archived", everything, "POST", "/v1/api-keys/$other/archive", "", 404, apikey.NotFound},
+		{"what is not archived does not come back", everything, "PUT", "/v1/api-keys/$id/reactivate", "", 409, apikey.WrongState},
+		{"bringing back needs keys:write", "keys:read", "PUT", "/v1/api-keys/$id/reactivate", "", 403, apikey.InsufficientScope},
+		{"another organization's key does not come back", everything, "PUT", "/v1/api-keys/$other/reactivate", "", 404, apikey.NotFound},
+
+		{"the trail is shown", everything, "GET", "/v1/audit", "", 200, ""},
+		{"the trail needs audit:read", "keys:read", "GET", "/v1/audit", "", 403, apikey.InsufficientScope},
+		{"the trail needs a key", "-", "GET", "/v1/audit", "", 401, apikey.MissingKey},
+		{"the trail takes known filters alone", everything, "GET", "/v1/audit?user=me", "", 422, apikey.InvalidFields},
+
+		{"the own organization is shown", "keys:read", "GET", "/v1/organization", "", 200, ""},
+		{"the own organization needs keys:read", "keys:write", "GET", "/v1/organization", "", 403, apikey.InsufficientScope},
+		{"the own organization needs a key", "-", "GET", "/v1/organization", "", 401, apikey.MissingKey},
+		{"operators see every organization", "org:admin", "GET", "/v1/organizations/other", "", 200, ""},
+		{"others see none by its id", "keys:read keys:write keys:verify audit:read", "GET", "/v1/organizations/acme", "", 403, apikey.InsufficientScope},
+		{"an organization that is not there", "org:admin", "GET", "/v1/organizations/nobody", "", 404, apikey.NotFound},
+		{"what can be no organization", "org:admin", "GET", "/v1/organizations/a%23b", "", 422, apikey.InvalidFields},
+		{"operators change an organization", "org:admin", "PUT", "/v1/organizations/other", `{"plan":"team"}`, 200, ""},
+		{"operators make an organization", "org:admin", "PUT", "/v1/organizations/new", `{"plan":null,"allowed_scopes":["a:*","b"]}`, 200, ""},
+		{"others change none", "keys:read keys:write keys:verify audit:read", "PUT", "/v1/organizations/acme", `{}`, 403, apikey.InsufficientScope},
+		{"others learn nothing of organizations", "keys:write", "PUT", "/v1/organizations/nobody", `{}`, 403, apikey.InsufficientScope},
+		{"a plan is one of the table", "org:admin", "PUT", "/v1/organizations/acme", `{"plan":"gold"}`, 422, apikey.InvalidFields},
+		{"a plan is a string", "org:admin", "PUT", "/v1/organizations/acme", `{"plan":7}`, 422, apikey.InvalidFields},
+		{"scopes are a list", "org:admin", "PUT", "/v1/organizations/acme", `{"allowed_scopes":"a"}`, 422, apikey.InvalidFields},
+		{"scopes are scopes", "org:admin", "PUT", "/v1/organizations/acme", `{"allowed_scopes":["a b"]}`, 422, apikey.InvalidFields},
+		{"an organization's count is its own", "org:admin", "PUT", "/v1/organizations/acme", `{"active_keys":0}`, 422, apikey.InvalidFields},
+		{"an organization is told in a body", "org:admin", "PUT", "/v1/organizations/acme", "", 415, apikey.UnsupportedMedia},
+
+		{"at /v1/keys a key is created", everything, "POST", "/v1/keys", `{"name":"n"}`, 201, ""},
+		{"at /v1/keys creating needs keys:write", "keys:read", "POST", "/v1/keys", `{"name":"n"}`, 403, apikey.InsufficientScope},
+		{"at /v1/keys listing needs keys:read", "keys:write", "GET", "/v1/keys", "", 403, apikey.InsufficientScope},
+		{"at /v1/keys a key is revoked", everything, "DELETE", "/v1/keys/$id", "", 200, ""},
+		{"at /v1/keys another organization's is not", everything, "DELETE", "/v1/keys/$other", "", 404, apikey.NotFound},
+		{"at /v1/keys nobody asks", "-", "GET", "/v1/keys", "", 401, apikey.MissingKey},
+		{"at /organizations a key is created", everything, "POST", "/organizations/api-keys", `{"name":"n"}`, 201, ""},
+		{"at /organizations creating needs keys:write", "keys:read", "POST", "/organizations/api-keys", `{"name":"n"}`, 403, apikey.InsufficientScope},
+		{"at /organizations listing needs keys:read", "keys:write", "GET", "/organizations/api-keys", "", 403, apikey.InsufficientScope},
+		{"at /organizations a key is archived", everything, "DELETE", "/organizations/api-keys/$id", "", 200, ""},
+		{"at /organizations another organization's is not", everything, "DELETE", "/organizations/api-keys/$other", "", 404, apikey.NotFound},
+		{"at /organizations what is not archived does not come back", everything, "PUT", "/organizations/api-keys/$id/reactivate", "", 409, apikey.WrongState},
+		{"at /organizations nobody asks", "-", "GET", "/organizations/api-keys", "", 401, apikey.MissingKey},
+
 		{"a service key may ask what it is", "orders:read", "GET", "/v1/api-keys/me", "", 200, ""},
 		{"no key is nobody", "-", "GET", "/v1/api-keys/me", "", 401, apikey.MissingKey},
 	} {
@@ -255,6 +318,170 @@ func TestRevokingIsForGoodAndMayBeRepeated(t *testing.T) {
 	want(t, d.send(request("GET", "/v1/api-keys/me", issued.Plaintext.Reveal(), "")), 401, apikey.RevokedKey)
 	want(t, d.do("DELETE", "/v1/api-keys/"+d.manager.Key.ID.String(), ""), 409, apikey.OwnKey)
 	want(t, d.do("POST", "/v1/api-keys/"+d.manager.Key.ID.String()+"/rotate", ""), 409, apikey.OwnKey)
+}
+
+// RFC 7396: what is absent stays, null takes away, and metadata are merged.
+func TestAPatchChangesWhatItSaysAndNothingElse(t *testing.T) {
+	onBothStores(t, func(t *testing.T, v *visitor) {
+		k := read[apikey.Key](t, v.ask("POST", "/v1/api-keys", `{"project_id":"shop","name":"n","scopes":["orders:read"],"daily_limit":9,"allowed_cidrs":["192.0.2.0/24"],
+			"metadata":{"team":"a","tags":{"x":1,"y":2}},"expires_at":"2027-01-01","rotation_interval_days":30,"rotation_webhook_url":"https://example.com/hook"}`))
+		for _, row := range []struct{ patch, field, value string }{
+			{`{"name":"m"}`, "name", `"m"`},
+			{`{"scopes":["orders:write"]}`, "scopes", `["orders:write"]`},
+			{`{"scopes":null}`, "scopes", `[]`},
+			{`{"allowed_cidrs":null}`, "allowed_cidrs", `[]`},
+			{`{"rate_limit_per_minute":7}`, "rate_limit_per_minute", `7`},
+			{`{"rate_limit_per_minute":null}`, "rate_limit_per_minute", `null`},
+			{`{"daily_limit":null}`, "daily_limit", `null`},
+			{`{"metadata":{"team":null,"tags":{"x":3}}}`, "metadata", `{"tags":{"x":3,"y":2}}`},
+			{`{"metadata":null}`, "metadata", `{}`},
+			{`{"expires_at":"2028-01-01T00:00:00Z"}`, "expires_at", `"2028-01-01T00:00:00Z"`},
+			{`{"expires_at":null}`, "expires_at", `null`},
+			{`{"rotation_webhook_url":null}`, "rotation_webhook_url", `null`},
+			{`{"rotation_interval_days":null}`, "rotation_interval_days", `null`},
+			{`{"rotation_to_secrets_manager":true}`, "rotation_to_secrets_manager", `true`},
+			{`{"enabled":false}`, "enabled", `false`},
+			{`{"enabled":true}`, "enabled", `true`},
+		} {
+			before := read[map[string]json.RawMessage](t, v.ask("GET", "/v1/api-keys/"+k.ID.String(), ""))
+			r := request("PATCH", "/v1/api-keys/"+k.ID.String(), v.key.Plaintext.Reveal(), row.patch)
+			r.Header.Set("Content-Type", "application/merge-patch+json")
+			w := v.send(r)
+			want(t, w, 200, "")
+			after := read[map[string]json.RawMessage](t, w)
+			if string(after[row.field]) != row.value {
+				t.Errorf("%s: %s is %s, want %s", row.patch, row.field, after[row.field], row.value)
+			}
+			for name := range after {
+				same := string(before[name]) == string(after[name])
+				if !same && !slices.Contains([]string{row.field, "updated_at", "status", "next_rotation_at"}, name) {
+					t.Errorf("%s: %s became %s", row.patch, name, after[name])
+				}
+			}
+		}
+		for body, wrong := range map[string][]string{
+			`{"name":7,"enabled":null,"scopes":[1],"daily_limit":0,"colour":1}`:                            {"/colour", "/daily_limit", "/enabled", "/name", "/scopes/0"},
+			`{"allowed_cidrs":"all","metadata":[],"expires_at":"2020-01-01"}`:                              {"/allowed_cidrs", "/expires_at", "/metadata"},
+			`{"rotation_interval_days":1.5,"rotation_webhook_url":7,"rotation_to_secrets_manager":null}`:   {"/rotation_interval_days", "/rotation_to_secrets_manager", "/rotation_webhook_url"},
+			`{"rotation_webhook_url":"http://example.com","rate_limit_per_minute":"60","expires_at":true}`: {"/expires_at", "/rate_limit_per_minute", "/rotation_webhook_url"},
+		} {
+			if got := pointers(want(t, v.ask("PATCH", "/v1/api-keys/"+k.ID.String(), body), 422, apikey.InvalidFields)); !slices.Equal(got, wrong) {
+				t.Errorf("%s: %v, want %v", body, got, wrong)
+			}
+		}
+	})
+}
+
+func TestTheTrailShowsWhatItsFiltersAskFor(t *testing.T) {
+	onBothStores(t, func(t *testing.T, v *visitor) {
+		k := v.mustCreate(t, v.organization, lifecycle.New{Name: "traced"}).Key
+		v.advance(time.Hour)
+		since := v.clock().Format(time.RFC3339)
+		want(t, v.as(t, "jane", "admin", "PATCH", "/v1/api-keys/"+k.ID.String(), `{"name":"m"}`), 200, "")
+		v.advance(time.Hour)
+		want(t, v.ask("DELETE", "/v1/api-keys/"+k.ID.String(), ""), 204, "")
+		actions := func(query string) (list []string) {
+			t.Helper()
+			for _, e := range read[[]struct{ Action string }](t, v.ask("GET", "/v1/audit?"+query, "")) {
+				list = append(list, e.Action)
+			}
+			return list
+		}
+		id := k.ID.String()
+		for query, want := range map[string][]string{
+			"":                                  {"api_key.revoked", "api_key.updated", "api_key.created", "api_key.created", "organization.created"},
+			"key_id=" + id:                      {"api_key.revoked", "api_key.updated", "api_key.created"},
+			"key_id=" + k.KeyPrefix:             {"api_key.revoked", "api_key.updated", "api_key.created"},
+			"key_id=" + id + "&actor_id=jane":   {"api_key.updated"},
+			"action=api_key.created&limit=1":    {"api_key.created"},
+			"since=" + since:                    {"api_key.revoked", "api_key.updated"},
+			"until=" + since + "&key_id=" + id:  {"api_key.created"},
+			"key_id=" + v.manager.Key.KeyPrefix: nil,
+			"since=2026-11-23":                  nil,
+			"until=2026-11-22&since=2026-11-01": nil,
+		} {
+			if got := actions(query); !slices.Equal(got, want) {
+				t.Errorf("?%s: %v, want %v", query, got, want)
+			}
+		}
+		w := v.ask("GET", "/v1/audit?actor_id=jane&limit=1", "")
+		example := `[{"id":"` + read[[]struct{ ID string }](t, w)[0].ID + `","organization_id":"` + v.organization + `","at":"TIME","action":"api_key.updated","actor":{"kind":"user","id":"jane"},` +
+			`"address":"192.0.2.1","request_id":"` + read[[]struct {
+			ID string `json:"request_id"`
+		}](t, w)[0].ID + `","key_id":"` + id + `","changes":[{"field":"name","from":"traced","to":"m"}]}]`
+		spelt(t, w, 200, example)
+
+		at, err := url.Parse("/v1/audit?limit=2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for pages := 0; at != nil && pages < 9; pages++ {
+			w := v.ask("GET", at.String(), "")
+			seen += len(read[[]json.RawMessage](t, w))
+			at = follow(t, at, w.Header().Get("Link"))
+		}
+		if seen != 5 {
+			t.Errorf("the pages have %d entries", seen)
+		}
+	})
+}
+
+func TestTheTrailTakesOnlyWellFormedFilters(t *testing.T) {
+	d := newDoor(t)
+	for query, wrong := range map[string]string{
+		"key_id=17": "/key_id", "key_id=": "/key_id", "actor_id=": "/actor_id", "actor_id=a%23": "/actor_id", "action=": "/action", "action=api_key.eaten": "/action",
+		"since=": "/since", "since=yesterday": "/since", "since=1969-01-01": "/since", "until=2026-13-01": "/until", "until=1": "/until", "limit=0": "/limit", "limit=1001": "/limit",
+		"cursor=": "/cursor", "cursor=nonsense": "/cursor", "order=asc": "/order",
+	} {
+		if got := pointers(want(t, d.do("GET", "/v1/audit?"+query, ""), 422, apikey.InvalidFields)); !slices.Equal(got, []string{wrong}) {
+			t.Errorf("?%s: %v, want %s", query, got, wrong)
+		}
+	}
+	want(t, d.do("GET", "/v1/audit?since=2026-11-22T10:00:00%2B02:00&until=2026-11-23&limit=1000", ""), 200, "")
+}
+
+func TestOperatorsPlaceAnOrganization(t *testing.T) {
+	onBothStores(t, func(t *testing.T, v *visitor) {
+		id := v.organization
+		set := func(body string) lifecycle.Standing {
+			t.Helper()
+			w := v.do("PUT", "/v1/organizations/"+id, body)
+			want(t, w, 200, "")
+			if shown := v.do("GET", "/v1/organizations/"+id, ""); shown.Body.String() != w.Body.String() {
+				t.Errorf("set to %s, shown as %s", w.Body, shown.Body)
+			}
+			return read[lifecycle.Standing](t, v.ask("GET", "/v1/organization", ""))
+		}
+		if o := set(`{}`); o.Plan != "enterprise" || o.KeyLimit != nil || o.ActiveKeys != 1 || o.DefaultRateLimitPerMinute != 60 || !slices.Equal(o.AllowedScopes, []string{"orders:*"}) || o.CreatedAt == nil {
+			t.Errorf("the organization is %+v", o)
+		}
+		if o := set(`{"plan":"starter"}`); o.Plan != "starter" || *o.KeyLimit != 3 || *o.HighestRateLimitPerMinute != 600 || !slices.Equal(o.AllowedScopes, []string{"orders:*"}) {
+			t.Errorf("the organization is %+v", o)
+		}
+		if o := set(`{"allowed_scopes":[]}`); o.Plan != "starter" || len(o.AllowedScopes) > 0 {
+			t.Errorf("the organization is %+v", o)
+		}
+		want(t, v.ask("POST", "/v1/api-keys", `{"project_id":"shop","name":"n","scopes":["orders:read"]}`), 403, apikey.ScopeNotAllowed)
+		if o := set(`{"plan":null,"allowed_scopes":null}`); o.Plan != "free" || *o.KeyLimit != 0 || len(o.AllowedScopes) > 0 {
+			t.Errorf("the organization is %+v", o)
+		}
+		want(t, v.ask("POST", "/v1/api-keys", `{"project_id":"shop","name":"n"}`), 403, apikey.PlanRefused)
+	})
+}
+
+// A viewer's list by maker is what a member's own list is.
+func TestAListByItsMaker(t *testing.T) {
+	d := newDoor(t)
+	want(t, d.send(request("POST", "/v1/api-keys", d.person(t, "acme", "jane", "member"), `{"project_id":"shop","name":"n"}`)), 201, "")
+	for query, n := range map[string]int{"created_by=jane": 1, "created_by=joe": 0, "created_by=operator": 1, "": 2} {
+		if list := read[[]apikey.Key](t, d.send(request("GET", "/v1/api-keys?"+query, d.person(t, "acme", "joe", "viewer"), ""))); len(list) != n {
+			t.Errorf("?%s has %d keys, want %d", query, len(list), n)
+		}
+	}
+	if got := pointers(want(t, d.do("GET", "/v1/api-keys?created_by=", ""), 422, apikey.InvalidFields)); !slices.Equal(got, []string{"/created_by"}) {
+		t.Errorf("got %v", got)
+	}
 }
 
 // The Link is relative and keeps the filters, so that whoever follows it sees each key once.
