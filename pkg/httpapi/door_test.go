@@ -166,6 +166,17 @@ func TestTheRequestIDIsTheServicesOwn(t *testing.T) {
 	}
 }
 
+// Whoever may nothing learns from the answers no more of keys that exist than of those that do not.
+func TestWhoMayNothingLearnsOfNoKey(t *testing.T) {
+	d := newDoor(t)
+	service := d.with(t, "orders:read")
+	for _, address := range []string{d.manager.Key.KeyPrefix, d.manager.Key.ID.String(), "lk_live_00000001", "lk_test_00000001", "key_00000001"} {
+		for _, method := range []string{"GET", "DELETE"} {
+			want(t, d.send(request(method, "/v1/api-keys/"+address, service, "")), 403, apikey.InsufficientScope)
+		}
+	}
+}
+
 // The caller is whoever the key says, whatever else the request claims.
 func TestACallerCannotBeForgedByHeaders(t *testing.T) {
 	d := newDoor(t)

@@ -1,8 +1,8 @@
 // Package httpapi is the HTTP door: it turns a request into one call of a verb, and what comes of it into an answer.
 //
 // It promises that every route stands in one table, that every answer carries an X-Request-Id of the service's own
-// making, that every refusal is problem details (RFC 9457) with a stable code, and that a request is read strictly:
-// a query parameter or a body's member that the route does not know is refused, and all invalid fields are answered at once.
+// making, that every refusal is problem details (RFC 9457) with a stable code (below /envelope, an envelope), and that a
+// request is read strictly: a query parameter or a body's member that the route does not know is refused, and all invalid fields are answered at once.
 // (A body sent to a route that takes none is left unread.) It refuses to
 // decide anything about keys, to redirect, to take a caller's word for who they are, and to log what could be a secret.
 package httpapi

@@ -35,6 +35,9 @@ type responseKey struct{}
 func Note(ctx context.Context, d verify.Decision) {
 	if w, ok := ctx.Value(responseKey{}).(*response); ok {
 		w.keyPrefix, w.code = d.KeyPrefix, d.Code
+		if d.Allowed() {
+			w.kind = caller.Key
+		}
 	}
 }
 
