@@ -17,6 +17,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
@@ -141,7 +142,7 @@ func TestPagesOfTheTrailLoseAndRepeatNothingWhileMoreHappens(t *testing.T) {
 				s.updates(t, k, enable)
 			}
 		}
-		happens(10)
+		happens(5)
 		first := s.trailed(t, lifecycle.AuditFilter{})
 		var paged []audit.Entry
 		f := lifecycle.AuditFilter{Limit: 3}
@@ -166,7 +167,7 @@ func TestPagesOfTheTrailLoseAndRepeatNothingWhileMoreHappens(t *testing.T) {
 		}
 		// What happened since, in the same millisecond, may come in between.
 		old := slices.DeleteFunc(paged, func(e audit.Entry) bool { return !there[e.ID] })
-		if !reflect.DeepEqual(old, first) || len(first) != 22 {
+		if !reflect.DeepEqual(old, first) || len(first) != 12 {
 			t.Errorf("page by page there are %d of %d entries", len(old), len(first))
 		}
 	})
@@ -254,54 +255,52 @@ func secrets(k apikey.Issued) []string {
 
 func TestWhateverHappensNoEntryHoldsASecretOrAHash(t *testing.T) {
 	t.Parallel()
-	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
-		s := newScene(t, open(t), "enterprise")
-		var keys []apikey.Issued
-		for i, v := range onceVerbs {
-			of := v.prepare(t, s)
-			keys = append(keys, of...)
-			keys = append(keys, s.asks(t, v, s.admin(), token(fmt.Sprint(i)), of).New, s.asks(t, v, s.admin(), token(fmt.Sprint(i)), of).New)
+	s := newScene(t, memory.New(), "enterprise")
+	var keys []apikey.Issued
+	for i, v := range onceVerbs {
+		of := v.prepare(t, s)
+		keys = append(keys, of...)
+		keys = append(keys, s.asks(t, v, s.admin(), token(fmt.Sprint(i)), of).New, s.asks(t, v, s.admin(), token(fmt.Sprint(i)), of).New)
+	}
+	for _, row := range stateTable {
+		if row.from != "active" && row.from != "archived" {
+			continue
 		}
-		for _, row := range stateTable {
-			if row.from != "active" && row.from != "archived" {
-				continue
-			}
-			k := s.creates(t, everything(s))
-			keys = append(keys, k)
-			for _, verb := range append(slices.Clone(steps[row.from]), row.verb) {
-				if err := s.try(k.Key.ID, verb); err != nil && string(apikey.CodeOf(err)) != row.answer {
-					t.Fatal(err)
-				}
+		k := s.creates(t, everything(s))
+		keys = append(keys, k)
+		for _, verb := range append(slices.Clone(steps[row.from]), row.verb) {
+			if err := s.try(k.Key.ID, verb); err != nil && string(apikey.CodeOf(err)) != row.answer {
+				t.Fatal(err)
 			}
 		}
-		old := s.creates(t, everything(s))
-		keys = append(keys, old)
-		for _, m := range members {
-			s.updates(t, old.Key.ID, m.patch(s.clock()))
-		}
-		next := s.rotates(t, old.Key.ID, nil)
-		if _, err := s.ExtendGrace(s.admin(), old.Key.ID, lifecycle.MaxGrace); err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, next, s.rotates(t, next.Key.ID, seconds(0)))
-		s.puts(t, onPlan("team"))
+	}
+	old := s.creates(t, everything(s))
+	keys = append(keys, old)
+	for _, m := range members {
+		s.updates(t, old.Key.ID, m.patch(s.clock()))
+	}
+	next := s.rotates(t, old.Key.ID, nil)
+	if _, err := s.ExtendGrace(s.admin(), old.Key.ID, lifecycle.MaxGrace); err != nil {
+		t.Fatal(err)
+	}
+	keys = append(keys, next, s.rotates(t, next.Key.ID, seconds(0)))
+	s.puts(t, onPlan("team"))
 
-		all := string(asJSON(s.trailed(t, lifecycle.AuditFilter{})))
-		for _, action := range []audit.Action{audit.Created, audit.Rotated, audit.GraceEnded, audit.GraceMoved, audit.Revoked, audit.Archived,
-			audit.Reactivated, audit.Disabled, audit.Enabled, audit.Updated, audit.OrgCreated, audit.OrgUpdated} {
-			if !strings.Contains(all, string(action)) && action != audit.GraceEnded && action != audit.Enabled {
-				t.Errorf("nothing tells of %s", action)
+	all := string(asJSON(s.trailed(t, lifecycle.AuditFilter{})))
+	for _, action := range []audit.Action{audit.Created, audit.Rotated, audit.GraceEnded, audit.GraceMoved, audit.Revoked, audit.Archived,
+		audit.Reactivated, audit.Disabled, audit.Enabled, audit.Updated, audit.OrgCreated, audit.OrgUpdated} {
+		if !strings.Contains(all, string(action)) && action != audit.GraceEnded && action != audit.Enabled {
+			t.Errorf("nothing tells of %s", action)
+		}
+	}
+	for _, k := range keys {
+		for i, secret := range secrets(k) {
+			if strings.Contains(all, secret) {
+				t.Errorf("an entry holds spelling %d of a secret or its hash", i)
 			}
 		}
-		for _, k := range keys {
-			for i, secret := range secrets(k) {
-				if strings.Contains(all, secret) {
-					t.Errorf("an entry holds spelling %d of a secret or its hash", i)
-				}
-			}
-			if !strings.Contains(all, k.Key.ID.String()) {
-				t.Errorf("nothing tells of %s", k.Key.ID)
-			}
+		if !strings.Contains(all, k.Key.ID.String()) {
+			t.Errorf("nothing tells of %s", k.Key.ID)
 		}
-	})
+	}
 }
