@@ -109,13 +109,15 @@ class Function:
 
 
 class Functions:
-    """The functions of a template. It is what the SAM CLI calls a Lambda runner."""
+    """The functions of a template. It is what the SAM CLI calls a Lambda runner. What the template cannot know of this
+    machine, environment gives to those functions that have a variable of that name."""
 
     def __init__(self, template, build, environment, log):
         stacks, _ = SamLocalStackProvider.get_stacks(template_dictionary=template)
-        self.by_name = {f.name: Function(f.name, os.path.join(build, f.name, "bootstrap"), f.timeout,
-                                         {**(f.environment or {}).get("Variables", {}), **environment}, log)
-                        for f in SamFunctionProvider(stacks, ignore_code_extraction_warnings=True).get_all()}
+        self.by_name = {}
+        for f in SamFunctionProvider(stacks, ignore_code_extraction_warnings=True).get_all():
+            variables = {name: environment.get(name, value) for name, value in f.environment["Variables"].items()}
+            self.by_name[f.name] = Function(f.name, os.path.join(build, f.name, "bootstrap"), f.timeout, variables, log)
         self.last_error = threading.local()
 
     def is_debugging(self):
