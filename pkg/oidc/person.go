@@ -161,7 +161,7 @@ func (i *issuer) role(claims object) (string, error) {
 	if err == nil && v == nil {
 		return "", nil
 	}
-	values, ok := roleValues(v)
+	values, ok := i.roleValues(v)
 	if err != nil || !ok {
 		return "", wrong(i.Claims.Role)
 	}
@@ -175,10 +175,14 @@ func (i *issuer) role(claims object) (string, error) {
 	return ranks[highest], nil
 }
 
-// roleValues reads a list of strings, or one string, which is a value and may also be several with spaces between them.
-func roleValues(v jsontext.Value) ([]string, bool) {
+// roleValues reads a list of strings, or one string, which is a value that the settings know, or else several with spaces
+// between them: one word of a known value is not another value.
+func (i *issuer) roleValues(v jsontext.Value) ([]string, bool) {
 	if text, ok := asText(v); ok {
-		return append(strings.Fields(text), text), true
+		if i.Roles[text] != "" {
+			return []string{text}, true
+		}
+		return strings.Fields(text), true
 	}
 	return asTexts(v)
 }
