@@ -84,7 +84,7 @@ var modelPlans = map[string]modelPlan{
 	"free":  {0, 10, 10, 50},
 	"trial": {1, 10, 20, 100},
 	"small": {4, 20, 50, noBound},
-	"team":  {12, 30, noBound, noBound},
+	"team":  {12, 30, 100, 1000},
 	"big":   {noBound, 60, noBound, noBound},
 }
 
@@ -686,8 +686,19 @@ func asSet(list []string) []string {
 
 // happened is an entry of the trail that a step must leave.
 type happened struct {
-	action audit.Action
-	key    *modelKey // nil: of the organization
+	action  audit.Action
+	key     *modelKey         // nil: of the organization
+	changes map[string][2]any // of the key's fields, from what to what
+}
+
+// tell says of a key what changed since it had the shape before.
+func (h *happened) tell(before map[string]any, now time.Time) {
+	h.changes = map[string][2]any{}
+	for field, to := range h.key.shape(now) {
+		if field != "status" && field != "updated_at" && field != "last_used_at" && !reflect.DeepEqual(before[field], to) {
+			h.changes[field] = [2]any{before[field], to}
+		}
+	}
 }
 
 // take does what the question asks, which was not refused: it returns the keys as they are then, and what the trail must
@@ -697,7 +708,7 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 	switch q.verb {
 	case "create":
 		q.keep(q.after, issued)
-		return []*modelKey{q.after}, []happened{{audit.Created, q.after}}
+		return []*modelKey{q.after}, []happened{{action: audit.Created, key: q.after}}
 	case "update":
 		if reflect.DeepEqual(q.after, k) {
 			return []*modelKey{k}, nil
@@ -712,7 +723,7 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		*k = *q.after
 		k.touch(now)
 		k.place = k.needsPlace(now)
-		return []*modelKey{k}, []happened{{action, k}}
+		return []*modelKey{k}, []happened{{action: action, key: k}}
 	case "rotate":
 		next := *k
 		next.made, next.off, next.used, next.version = q.n, false, time.Time{}, 0
@@ -731,37 +742,37 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		k.grace = earlier(now.Add(q.graceOrDefault()), k.expires)
 		k.touch(now)
 		q.keep(&next, issued)
-		return []*modelKey{k, &next}, []happened{{audit.Rotated, k}}
+		return []*modelKey{k, &next}, []happened{{action: audit.Rotated, key: k}}
 	case "end":
 		g := q.graceOf()
 		g.grace = earlier(now, g.expires)
 		g.touch(now)
-		return []*modelKey{g}, []happened{{audit.GraceEnded, g}}
+		return []*modelKey{g}, []happened{{action: audit.GraceEnded, key: g}}
 	case "extend":
 		g := q.graceOf()
 		g.grace = earlier(now.Add(*q.grace), g.expires)
 		g.touch(now)
 		g.next.version++ // it is told, so that nobody rotates it unaware
-		return []*modelKey{g}, []happened{{audit.GraceMoved, g}}
+		return []*modelKey{g}, []happened{{action: audit.GraceMoved, key: g}}
 	case "archive":
 		if !k.archived.IsZero() {
 			return []*modelKey{k}, nil
 		}
 		k.archived, k.place = now, false
 		k.touch(now)
-		return []*modelKey{k}, []happened{{audit.Archived, k}}
+		return []*modelKey{k}, []happened{{action: audit.Archived, key: k}}
 	case "reactivate":
 		k.archived = time.Time{}
 		k.touch(now)
 		k.place = k.needsPlace(now)
-		return []*modelKey{k}, []happened{{audit.Reactivated, k}}
+		return []*modelKey{k}, []happened{{action: audit.Reactivated, key: k}}
 	case "revoke":
 		if !k.revoked.IsZero() {
 			return nil, nil
 		}
 		k.revoked, k.due, k.place, k.reason = now, time.Time{}, false, q.reason
 		k.touch(now)
-		return nil, []happened{{audit.Revoked, k}}
+		return nil, []happened{{action: audit.Revoked, key: k}}
 	case "set":
 		return nil, q.setOrganization()
 	case "get", "describe":
@@ -784,11 +795,11 @@ func (q *question) setOrganization() []happened {
 	switch {
 	case !o.stored:
 		o.stored, o.created = true, q.now
-		return []happened{{audit.OrgCreated, nil}}
+		return []happened{{action: audit.OrgCreated}}
 	case before.plan == o.plan && reflect.DeepEqual(before.scopes, o.scopes):
 		return nil
 	}
-	return []happened{{audit.OrgUpdated, nil}}
+	return []happened{{action: audit.OrgUpdated}}
 }
 
 // keep remembers a key that was issued, and the answer if it may be asked for again.

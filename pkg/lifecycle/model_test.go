@@ -275,11 +275,8 @@ func (w *world) enter(by asker, now time.Time) (who, context.Context, apikey.Cod
 
 // do has the Service take the step.
 func (w *world) do(ctx context.Context, q *question) (got outcome) {
-	id := apikey.ID(62) // nobody's
-	if q.k != nil {
-		id = q.k.id
-	}
 	var err error
+	id := q.target()
 	keys := make([]apikey.Key, 1)
 	once := lifecycle.Once{Token: q.token, Method: "POST", Path: q.path(), Body: []byte(q.body())}
 	switch q.verb {
@@ -331,6 +328,14 @@ func (w *world) do(ctx context.Context, q *question) (got outcome) {
 	return got
 }
 
+// target is the key that the step names, or one that nobody has.
+func (q *question) target() apikey.ID {
+	if q.k == nil {
+		return 62
+	}
+	return q.k.id
+}
+
 // list is a list, page by page.
 func (w *world) list(ctx context.Context, f lifecycle.Filter) (all []apikey.Key, err error) {
 	for {
@@ -347,8 +352,8 @@ func (w *world) list(ctx context.Context, f lifecycle.Filter) (all []apikey.Key,
 
 func (w *world) look(ctx context.Context, q *question) (all []audit.Entry, err error) {
 	f := q.auditFilter
-	if q.k != nil {
-		f.KeyID = q.k.id
+	if q.about != 0 {
+		f.KeyID = q.target()
 	}
 	for {
 		page, next, err := w.service.Audit(ctx, f)
@@ -385,7 +390,17 @@ func (w *world) answered(q *question, got outcome) ([]happened, error) {
 	if err != nil {
 		return nil, err
 	}
+	touched, before := q.k, map[string]any{}
+	if q.verb == "end" || q.verb == "extend" {
+		touched = q.graceOf()
+	}
+	if touched != nil {
+		before = touched.shape(q.now)
+	}
 	keys, told := q.take(&got)
+	if len(told) > 0 && told[0].key != nil {
+		told[0].tell(before, q.now)
+	}
 	if got.secret != "" {
 		w.living = append(w.living, q.n)
 	}
@@ -402,7 +417,7 @@ func (w *world) readTrails(q *question, told []happened, code apikey.Code) error
 	for _, o := range w.orgs {
 		page, more, err := w.store.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: o.id, After: audit.FirstID(w.now.Add(-time.Minute)), Limit: 1000})
 		if err != nil || more {
-			return fmt.Errorf("reading the trail: %v %w", more, err)
+			return fmt.Errorf("reading the trail: more %v, %v", more, err)
 		}
 		for _, e := range slices.Backward(page) {
 			if w.entries[e.ID] {
@@ -436,7 +451,25 @@ func (h happened) matches(q *question, o *modelOrg, e *audit.Entry) bool {
 	if h.key == nil {
 		return o == q.org && e.KeyID == nil
 	}
-	return o == h.key.org && e.KeyID != nil && *e.KeyID == h.key.id
+	return o == h.key.org && e.KeyID != nil && *e.KeyID == h.key.id && h.tells(e.Changes)
+}
+
+// tells says whether an entry names what changed, and nothing else but the grace of a predecessor that ended too.
+func (h happened) tells(changes []audit.Change) bool {
+	named := 0
+	for _, c := range changes {
+		var from, to any
+		_, _ = json.Unmarshal(c.From, &from), json.Unmarshal(c.To, &to)
+		want, ok := h.changes[c.Field]
+		switch {
+		case ok && reflect.DeepEqual(want, [2]any{from, to}):
+			named++
+		case strings.HasSuffix(c.Field, ".grace_expires_at") && h.action == audit.Rotated:
+		default:
+			return false
+		}
+	}
+	return named == len(h.changes)
 }
 
 // expired notes that a key gave up its place, if it may.
@@ -517,12 +550,14 @@ func (w *world) compareOrganization(ctx context.Context, o *modelOrg, by who) er
 	}
 	q := &question{model: w.model, step: &step{}, who: by}
 	want := q.standing(o, who{org: o})
-	if err != nil || stored.ActiveKeys != want.ActiveKeys || stored.Plan != o.plan || stored.ClaimedPlan != o.claim || !reflect.DeepEqual(stored.AllowedScopes, o.scopes) {
-		return fmt.Errorf("got %+v, %w; want %d keys on %q, %q with %v", stored, err, want.ActiveKeys, o.plan, o.claim, o.scopes)
+	if err != nil || stored.ActiveKeys != want.ActiveKeys || stored.Plan != o.plan || stored.ClaimedPlan != o.claim ||
+		!reflect.DeepEqual(stored.AllowedScopes, o.scopes) {
+		return fmt.Errorf("%d keys are counted on the plans %q, %q with %v (%v), want %d on %q, %q with %v",
+			stored.ActiveKeys, stored.Plan, stored.ClaimedPlan, stored.AllowedScopes, err, want.ActiveKeys, o.plan, o.claim, o.scopes)
 	}
 	trail, more, err := w.store.Entries(ctx, lifecycle.EntryQuery{OrganizationID: o.id, Limit: 1000})
 	if err != nil || more || len(trail) != len(o.trail) {
-		return fmt.Errorf("the trail has %d entries, want %d: %w", len(trail), len(o.trail), err)
+		return fmt.Errorf("the trail has %d entries, want %d (%v)", len(trail), len(o.trail), err)
 	}
 	return nil
 }
