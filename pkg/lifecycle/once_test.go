@@ -455,7 +455,7 @@ func TestWhateverCallFailsWhoAsksAgainHasOneKeyAndItsSecret(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
-				storetest.Everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
+				everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
 					s := newScene(t, bare, "trial")
 					keys := v.prepare(t, s)
 					given, err := v.do(s.admin(), s.on(faulty), token("a"), keys)

@@ -359,7 +359,7 @@ func TestWhateverCallFailsAnOrganizationIsChangedOnceOrNotAtAll(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
-				storetest.Everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
+				everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
 					s := newScene(t, bare, "trial")
 					s.puts(t, lifecycle.OrganizationPatch{Plan: null[string]()})
 					_, before := s.trail(t)
