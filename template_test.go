@@ -150,3 +150,34 @@ func TestTheTemplateHasTheFunctionsOfTheFolders(t *testing.T) {
 		t.Errorf("the folders are %v, and the template builds %v", folders, built)
 	}
 }
+
+// docs/deploy.md has a row for each parameter of the template, and for nothing else.
+func TestTheDocsHaveARowForEachParameter(t *testing.T) {
+	template, err := os.ReadFile("template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, parameters, _ := strings.Cut(string(template), "\nParameters:\n")
+	parameters, _, _ = strings.Cut(parameters, "\nRules:\n")
+	_, table, _ := strings.Cut(string(page), "| parameter | default | |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var there, told []string
+	for _, m := range regexp.MustCompile(`(?m)^  (\w+):$`).FindAllStringSubmatch(parameters, -1) {
+		there = append(there, m[1])
+	}
+	for row := range strings.Lines(table) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(row, "|"), "|")
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(first, -1) {
+			told = append(told, m[1])
+		}
+	}
+	slices.Sort(there)
+	slices.Sort(told)
+	if len(there) == 0 || !slices.Equal(there, told) {
+		t.Errorf("the template has\n%s\nand docs/deploy.md\n%s", strings.Join(there, "\n"), strings.Join(told, "\n"))
+	}
+}
