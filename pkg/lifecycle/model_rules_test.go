@@ -73,6 +73,7 @@ type modelAnswer struct {
 	key   *modelKey
 	until time.Time
 	said  outcome
+	at    string // where the store keeps it
 }
 
 // modelPlan is a row of the table that stories are told under.
@@ -807,7 +808,7 @@ func (q *question) keep(k *modelKey, said *outcome) {
 	k.id, k.secret, k.prefix = said.issued.ID, said.secret, said.issued.KeyPrefix
 	q.keys[q.n] = k
 	if q.token != "" {
-		q.model.kept[q.once()] = &modelAnswer{q.body(), k, q.now.Add(24 * time.Hour), *said}
+		q.model.kept[q.once()] = &modelAnswer{q.body(), k, q.now.Add(24 * time.Hour), *said, said.kept}
 	}
 }
 

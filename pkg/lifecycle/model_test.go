@@ -194,6 +194,7 @@ type outcome struct {
 	keys     []apikey.Key
 	issued   apikey.Key
 	secret   string
+	kept     string // where the store keeps the answer, "" where it does not
 	listed   []apikey.Key
 	entries  []audit.Entry
 	standing *lifecycle.Standing
@@ -324,7 +325,11 @@ func (w *world) do(ctx context.Context, q *question) (got outcome) {
 	if err != nil {
 		return outcome{code: apikey.CodeOf(err)}
 	}
-	got.keys = keys
+	if got.keys = keys; got.secret != "" && q.token != "" {
+		if r, err := w.store.Key(ctx, got.issued.ID); err == nil && r.Sealed != nil {
+			got.kept = r.Sealed.ID
+		}
+	}
 	return got
 }
 
@@ -539,7 +544,20 @@ func (w *world) compare() error {
 			return fmt.Errorf("org %d: %w", i, err)
 		}
 	}
-	return w.presentAll(now)
+	return errors.Join(w.presentAll(now), w.lookForSecrets())
+}
+
+// lookForSecrets demands that of a key that was revoked no secret is kept, sealed or not.
+func (w *world) lookForSecrets() error {
+	for _, a := range w.kept {
+		if a.key.revoked.IsZero() {
+			continue
+		}
+		if kept, err := w.store.Replay(context.Background(), a.at); err != nil && !errors.Is(err, lifecycle.ErrNotFound) || kept.Sealed != nil {
+			return fmt.Errorf("the secret of #%d is still kept though the key was revoked (%v)", a.key.made, err)
+		}
+	}
+	return nil
 }
 
 // compareOrganization compares what is stored of an organization, and the length of its trail.
