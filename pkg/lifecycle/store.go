@@ -55,10 +55,11 @@ type Store interface {
 // Organization owns keys.
 type Organization struct {
 	ID            string
-	Plan          string   // as operators set it; "": they did not
-	ClaimedPlan   string   // as a verified token named it last; "": none did
-	AllowedScopes []string // service scopes that its keys may have, "*" ends a prefix; nil: the deployment's default
-	ActiveKeys    int64    // keys that take a place in the plan
+	Plan          string    // as operators set it; "": they did not
+	ClaimedPlan   string    // as a verified token named it last; "": none did
+	ClaimedAt     time.Time // when that token was issued
+	AllowedScopes []string  // service scopes that its keys may have, "*" ends a prefix; nil: the deployment's default
+	ActiveKeys    int64     // keys that take a place in the plan
 	CreatedAt     time.Time
 	Version       int64 // of the last change of anything but ActiveKeys; 0: it is not stored yet
 }

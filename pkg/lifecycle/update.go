@@ -105,7 +105,7 @@ func (s *Service) patch(ctx context.Context, by caller.Caller, r apikey.Record, 
 	if err := s.withinOrganization(ctx, by, &r.Key, &next.Key); err != nil {
 		return Change{}, err
 	}
-	next.Counted = takesPlace(&next.Key, now)
+	next.Counted = takesPlace(&next, now)
 	return s.update(ctx, by, now, patched(&r.Key, &next.Key), r, next)
 }
 

@@ -52,6 +52,9 @@ func (i *issuer) person(claims object, now time.Time) (caller.Caller, error) {
 		}
 	}
 	c := caller.Caller{Kind: caller.User, OrganizationID: organization, ID: user, Plan: plan}
+	if issued, there, _ := moment(claims, "iat"); there && plan != "" {
+		c.PlanAt = issued.UTC()
+	}
 	c.Scopes, c.Own = rights(role, i.DefaultRole)
 	return c, nil
 }
@@ -182,7 +185,11 @@ func (i *issuer) roleValues(v jsontext.Value) ([]string, bool) {
 		if i.Roles[text] != "" {
 			return []string{text}, true
 		}
-		return strings.Fields(text), true
+		words := strings.Fields(text)
+		if slices.ContainsFunc(words, func(word string) bool { return i.Roles[word] == "" }) {
+			return nil, true // one name that happens to hold a role's, such as "billing admin"
+		}
+		return words, true
 	}
 	return asTexts(v)
 }
