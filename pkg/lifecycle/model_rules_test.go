@@ -63,6 +63,7 @@ type modelKey struct {
 	webhook                 *string
 	secretsManager          bool
 	place                   bool // in the plan
+	lone                    bool // replaced, by one that takes no place
 	version                 int64
 	minuteCounts, dayCounts map[int64]int64
 }
@@ -184,7 +185,9 @@ var modelVerbs = map[string]struct {
 	"reactivate": {"keys:write", append(grants(is),
 		rule{apikey.OwnKey, (*question).onItself},
 		rule{apikey.WrongState, func(q *question) bool { return !q.k.revoked.IsZero() || q.k.archived.IsZero() || q.k.dead(q.now) }},
-		rule{apikey.PlanFull, func(q *question) bool { return q.k.next == nil && !q.k.runsService() && q.noRoom() }},
+		rule{apikey.PlanFull, func(q *question) bool {
+			return (q.k.next == nil || q.k.lone) && !q.k.runsService() && !q.k.isYieldedTo(q.now) && q.noRoom()
+		}},
 	)},
 	"revoke": {"keys:write", []rule{{apikey.OwnKey, (*question).onItself}}},
 }
@@ -354,8 +357,15 @@ func (q *question) switchesOff() bool {
 // regrants: the key would do more or other things than before, so that it is as if it were made anew.
 func regrants(q *question) bool { return !q.renames() && !q.switchesOff() }
 
-// comesBack: the key takes no place in the plan now and would.
-func (q *question) comesBack() bool { return !q.k.place && q.after.needsPlace(q.now) }
+// comesBack: the key takes no place in the plan now and would, and nobody yields theirs to it.
+func (q *question) comesBack() bool {
+	return !q.k.place && q.after.needsPlace(q.now) && !q.k.isYieldedTo(q.now)
+}
+
+// isYieldedTo: a key in its grace has held the place of the line, and yields it.
+func (k *modelKey) isYieldedTo(now time.Time) bool {
+	return k.prev != nil && k.prev.place && k.prev.inGrace(now)
+}
 
 // noRoom: once every expired key has given its place up, none is free.
 func (q *question) noRoom() bool {
@@ -484,7 +494,18 @@ func (k *modelKey) inGrace(now time.Time) bool {
 }
 
 func (k *modelKey) needsPlace(now time.Time) bool {
-	return k.next == nil && k.archived.IsZero() && k.revoked.IsZero() && !k.dead(now) && !k.runsService()
+	return (k.next == nil || k.lone) && k.archived.IsZero() && k.revoked.IsZero() && !k.dead(now) && !k.runsService()
+}
+
+// settles gives up the place of k, or takes one: then its line's key in grace takes it instead, or yields it.
+func (k *modelKey) settles(place bool, now time.Time) {
+	was := k.place
+	if k.place = place; was == place || k.prev == nil || !k.prev.inGrace(now) || k.prev.lone == !place {
+		return
+	}
+	k.prev.lone = !place
+	k.prev.place = k.prev.needsPlace(now)
+	k.prev.version++
 }
 
 func (k *modelKey) status(now time.Time) string {
@@ -721,9 +742,11 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		case !q.after.off && k.off:
 			action = audit.Enabled
 		}
+		place := k.place
 		*k = *q.after
+		k.place = place
 		k.touch(now)
-		k.place = k.needsPlace(now)
+		k.settles(k.needsPlace(now), now)
 		return []*modelKey{k}, []happened{{action: action, key: k}}
 	case "rotate":
 		next := *k
@@ -748,6 +771,7 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		g := q.graceOf()
 		g.grace = earlier(now, g.expires)
 		g.touch(now)
+		g.place = g.place && g.needsPlace(now)
 		return []*modelKey{g}, []happened{{action: audit.GraceEnded, key: g}}
 	case "extend":
 		g := q.graceOf()
@@ -759,20 +783,22 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		if !k.archived.IsZero() {
 			return []*modelKey{k}, nil
 		}
-		k.archived, k.place = now, false
+		k.archived = now
 		k.touch(now)
+		k.settles(false, now)
 		return []*modelKey{k}, []happened{{action: audit.Archived, key: k}}
 	case "reactivate":
 		k.archived = time.Time{}
 		k.touch(now)
-		k.place = k.needsPlace(now)
+		k.settles(k.needsPlace(now), now)
 		return []*modelKey{k}, []happened{{action: audit.Reactivated, key: k}}
 	case "revoke":
 		if !k.revoked.IsZero() {
 			return nil, nil
 		}
-		k.revoked, k.due, k.place, k.reason = now, time.Time{}, false, q.reason
+		k.revoked, k.due, k.reason = now, time.Time{}, q.reason
 		k.touch(now)
+		k.settles(false, now)
 		return nil, []happened{{action: audit.Revoked, key: k}}
 	case "set":
 		return nil, q.setOrganization()

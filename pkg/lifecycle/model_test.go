@@ -481,8 +481,8 @@ func (h happened) tells(changes []audit.Change) bool {
 func (w *world) expired(e *audit.Entry, now time.Time) bool {
 	for _, k := range w.keys {
 		if e.KeyID != nil && e.Action == audit.Expired && *e.KeyID == k.id && k.place && k.dead(now) {
-			k.place = false
 			k.touch(now)
+			k.settles(false, now)
 			return true
 		}
 	}
