@@ -372,11 +372,17 @@ func (q *question) noRoom() bool {
 	p, ok := modelPlans[q.planOf(q.who)]
 	taken := int64(0)
 	for _, k := range q.keys {
-		if k.org == q.who.org && k.place && !k.dead(q.now) {
+		if k.org == q.who.org && k.place && (!k.dead(q.now) || k.hasHeir(q.now)) {
 			taken++
 		}
 	}
 	return !ok || taken >= p.keys
+}
+
+// hasHeir: when the key gives its place up, the one that it replaced takes it.
+func (k *modelKey) hasHeir(now time.Time) bool {
+	p := k.prev
+	return p != nil && p.inGrace(now) && p.archived.IsZero() && !p.runsService()
 }
 
 // above: a limit is above what the plan allows.
