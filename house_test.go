@@ -81,13 +81,18 @@ var house = map[string]struct{ rooms, outside string }{
 	"cmd/latchkey": {"apikey app stack", kong},
 
 	// One Lambda for each endpoint.
-	"functions/authorizer": {"app gateway", ""},
-	"functions/create":     {"app gateway", ""},
-	"functions/get":        {"app gateway", ""},
-	"functions/list":       {"app gateway", ""},
-	"functions/revoke":     {"app gateway", ""},
-	"functions/rotate":     {"app gateway", ""},
-	"functions/verify":     {"app gateway", ""},
+	"functions/archive":      {"app gateway", ""},
+	"functions/audit":        {"app gateway", ""},
+	"functions/authorizer":   {"app gateway", ""},
+	"functions/create":       {"app gateway", ""},
+	"functions/get":          {"app gateway", ""},
+	"functions/list":         {"app gateway", ""},
+	"functions/organization": {"app gateway", ""},
+	"functions/reactivate":   {"app gateway", ""},
+	"functions/revoke":       {"app gateway", ""},
+	"functions/rotate":       {"app gateway", ""},
+	"functions/update":       {"app gateway", ""},
+	"functions/verify":       {"app gateway", ""},
 
 	// What the authorizer's Lambda costs, beside bootstraps that do less.
 	"bench/lambda": {"apikey app caller dynamo lifecycle verify", aws},

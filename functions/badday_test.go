@@ -28,14 +28,19 @@ func TestAWrongEnvironmentIsOneClearLine(t *testing.T) {
 		failsToStart(t, name, "LATCHKEY_GRACE_SECONDS", append(slices.Clone(d.environment), "LATCHKEY_GRACE_SECONDS=soon"))
 	}
 	for setting, says := range map[string]string{
-		"LATCHKEY_TRUSTED_HOPS=-1":                  "LATCHKEY_TRUSTED_HOPS",
-		"LATCHKEY_BRAND=Not a brand":                "brand",
-		"LATCHKEY_LOG_LEVEL=loud":                   "LATCHKEY_LOG_LEVEL",
-		"LATCHKEY_SCOPES=orders;read":               "LATCHKEY_SCOPES",
-		"LATCHKEY_ANSWER=both":                      "LATCHKEY_ANSWER",
-		"LATCHKEY_DYNAMODB_ENDPOINT=localhost:8000": "localhost:8000",
-		"AWS_REGION=":                               "AWS_REGION",
-		"AWS_SECRET_ACCESS_KEY=":                    "AWS_SECRET_ACCESS_KEY",
+		"LATCHKEY_TRUSTED_HOPS=-1":                              "LATCHKEY_TRUSTED_HOPS",
+		"LATCHKEY_BRAND=Not a brand":                            "brand",
+		"LATCHKEY_LOG_LEVEL=loud":                               "LATCHKEY_LOG_LEVEL",
+		"LATCHKEY_SCOPES=orders;read":                           "LATCHKEY_SCOPES",
+		"LATCHKEY_ANSWER=both":                                  "LATCHKEY_ANSWER",
+		`LATCHKEY_ISSUERS=[{"issuer": "x", "audience": ["y"]}]`: "LATCHKEY_ISSUERS",
+		"LATCHKEY_MANAGEMENT_AUTH=keys":                         "LATCHKEY_MANAGEMENT_AUTH",
+		"LATCHKEY_PLANS=[]":                                     "LATCHKEY_PLANS",
+		"LATCHKEY_DEFAULT_PLAN=golden":                          "LATCHKEY_DEFAULT_PLAN",
+		"LATCHKEY_KMS_ENDPOINT=localhost:8000":                  "localhost:8000",
+		"LATCHKEY_DYNAMODB_ENDPOINT=localhost:8000":             "localhost:8000",
+		"AWS_REGION=":                                           "AWS_REGION",
+		"AWS_SECRET_ACCESS_KEY=":                                "AWS_SECRET_ACCESS_KEY",
 	} {
 		failsToStart(t, "authorizer", says, append(slices.Clone(d.environment), setting))
 	}

@@ -36,12 +36,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// tags are those of the Makefile.
+const tags = "lambda.norpc,nethttpomithttp2"
+
 // binaries is where build puts them.
 var binaries string
 
 // build makes every function, once for all tests of the process.
 var build = sync.OnceValue(func() error {
-	c := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", binaries, "./...", "./testdata/panics")
+	c := exec.Command("go", "build", "-tags", tags, "-o", binaries, "./...", "./testdata/panics")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the functions: %w\n%s", err, out)
@@ -52,7 +55,7 @@ var build = sync.OnceValue(func() error {
 // Lambda gets arm64 binaries, built as the Makefile does. What is larger starts slower.
 func TestEveryFunctionIsBelowTenMegabytes(t *testing.T) {
 	dir := t.TempDir()
-	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w -buildid=", "-o", dir, "./...")
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", "-s -w -buildid=", "-o", dir, "./...")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -72,7 +75,7 @@ func TestEveryFunctionIsBelowTenMegabytes(t *testing.T) {
 func names(t *testing.T) []string {
 	t.Helper()
 	mains, err := filepath.Glob("*/main.go")
-	if err != nil || len(mains) < 7 {
+	if err != nil || len(mains) < 12 {
 		t.Fatalf("%d functions: %v", len(mains), err)
 	}
 	for i, path := range mains {

@@ -27,6 +27,7 @@ import (
 type deployed struct {
 	environment []string
 	manager     string
+	people      *signIn
 	app         *app.App
 }
 
@@ -46,8 +47,10 @@ func deploy(t *testing.T) deployed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := deployed{app: a, environment: []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
-		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit}}
+	people := newSignIn(t)
+	d := deployed{app: a, people: people, environment: []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
+		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit,
+		"LATCHKEY_SEALING_KEY_ID=sealing", "LATCHKEY_KMS_ENDPOINT=" + newKMS(t), people.setting()}}
 	if _, err := a.Keys.AddOrganization(d.operator(), "enterprise", []string{"*"}); err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +75,14 @@ func (d deployed) key(t *testing.T, in lifecycle.New) string {
 }
 
 // service is all functions running, with API Gateway played before them: a REST API with its authorizer before the
-// management routes, an HTTP API without one before the doors.
+// management routes but the envelope's, an HTTP API without one before the doors.
 type service struct {
 	deployed
 	t         *testing.T
 	functions map[string]*function
 	mux       *http.ServeMux
 	issued    []string
+	tokens    []string
 }
 
 func newService(t *testing.T) *service {
@@ -97,11 +101,17 @@ func newService(t *testing.T) *service {
 	return s
 }
 
-// searchLogs fails the test if a function printed a key.
+// searchLogs fails the test if a function printed a key or a person's token.
 func (s *service) searchLogs() {
 	for name, f := range s.functions {
-		if what := keytest.Leaked(f.output(), s.issued); what != "" {
+		printed := f.output()
+		if what := keytest.Leaked(printed, s.issued); what != "" {
 			s.t.Errorf("%s printed %s", name, what)
+		}
+		for _, token := range s.tokens {
+			if strings.Contains(printed, token[:strings.LastIndexByte(token, '.')]) || strings.Contains(printed, token[strings.LastIndexByte(token, '.'):]) {
+				s.t.Errorf("%s printed a token", name)
+			}
 		}
 	}
 }
@@ -109,6 +119,10 @@ func (s *service) searchLogs() {
 func (s *service) route(w http.ResponseWriter, r *http.Request, route httpapi.Route) {
 	if route.Function == "verify" {
 		relay(s.t, w, s.functions["verify"].invoke(httpEvent(r, route)))
+		return
+	}
+	if strings.HasPrefix(route.Pattern, "/envelope/") {
+		relay(s.t, w, s.functions[route.Function].invoke(restEvent(r, route, nil)))
 		return
 	}
 	said, status := s.authorize(r)
@@ -232,8 +246,18 @@ func (s *service) must(status int, method, path, key, body string) keytest.Answe
 // issue is must for what hands out a key.
 func (s *service) issue(status int, path, body string) keytest.Issued {
 	s.t.Helper()
-	var k keytest.Issued
-	s.must(status, "POST", path, s.manager, body).Into(s.t, &k)
+	return s.noted(s.must(status, "POST", path, s.manager, body))
+}
+
+// issueAs is issue for a person who creates.
+func (s *service) issueAs(token, path, body string) keytest.Issued {
+	s.t.Helper()
+	return s.noted(s.must(http.StatusCreated, "POST", path, token, body))
+}
+
+func (s *service) noted(a keytest.Answer) (k keytest.Issued) {
+	s.t.Helper()
+	a.Into(s.t, &k)
 	s.issued = append(s.issued, k.Plaintext)
 	return k
 }

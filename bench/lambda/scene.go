@@ -207,7 +207,7 @@ func (s *scene) build(ctx context.Context, endpoint string) (err error) {
 	}
 	for _, b := range s.bootstraps {
 		binary := filepath.Join(s.folder, b.name)
-		c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-ldflags", "-s -w -buildid=", "-o", binary, b.path)
+		c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", binary, b.path)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := c.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", b.name, err, out)

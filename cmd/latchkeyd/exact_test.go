@@ -52,23 +52,25 @@ func burst(t *testing.T, processes []process, key string, n int, window time.Dur
 	return admitted, exact
 }
 
-// exactly sends 200 requests at once with a key limited to 100, and again with a new key if that could not be judged.
+// exactly sends 200 requests at once with a key limited to 100. It does so again with a new key if that could not be
+// judged, or fewer were admitted: on a busy machine an attempt may be sent twice, which debits twice. More never are.
 func exactly(t *testing.T, processes []process, limit string, window time.Duration) {
 	t.Helper()
 	for range 10 {
 		key := processes[0].Create(map[string]any{"rate_limit_per_minute": nil, limit: 100})
 		admitted, exact := burst(t, processes, key.Plaintext, 200, window)
-		if !exact {
-			continue
-		}
+		fewer := false
 		for w, n := range admitted {
-			if n > 100 || n < 100 && len(admitted) == 1 {
+			if n > 100 {
 				t.Errorf("the window %d admitted %d of 200, not 100", w, n)
 			}
+			fewer = fewer || n < 100 && len(admitted) == 1
 		}
-		return
+		if exact && !fewer {
+			return
+		}
 	}
-	t.Error("no try could be judged")
+	t.Error("no try admitted exactly 100 of 200")
 }
 
 func TestOfTwoHundredCallersAtOnceExactlyOneHundredAreAdmitted(t *testing.T) {

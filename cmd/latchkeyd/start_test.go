@@ -3,9 +3,11 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,9 +81,9 @@ func TestTheReadyFileIsForItsOwnerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ready map[string]string
-	if err := json.Unmarshal(b, &ready); err != nil || len(ready) != 4 || ready["organization_id"] != "org_dev" ||
-		ready["url"] != d.URL || ready["demo_url"] != d.URL+"/demo/orders" {
-		t.Errorf("got %v, %v", ready, err)
+	if err := json.Unmarshal(b, &ready); err != nil || len(ready) != 6 || ready["organization_id"] != "org_dev" ||
+		ready["url"] != d.URL || ready["demo_url"] != d.URL+"/demo/orders" || ready["issuer_url"] != d.URL+"/dev/issuer" || ready["jwt"] == "" {
+		t.Errorf("got %v, %v", slices.Sorted(maps.Keys(ready)), err)
 	}
 }
 

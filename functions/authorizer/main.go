@@ -1,4 +1,4 @@
-// Command authorizer is the Lambda that decides about keys before an API, this service's own or another's.
+// Command authorizer is the Lambda that decides about keys before an API, and before this service's own about people too.
 package main
 
 import (
@@ -16,5 +16,5 @@ func main() {
 		os.Exit(1)
 	}
 	gateway.Start((&gateway.Authorizer{Verifier: a.Verifier, Log: a.Log, TrustedHops: a.Settings.TrustedHops,
-		Scopes: a.Settings.Scopes, Policy: a.Settings.PolicyAnswers}).Handle)
+		Scopes: a.Settings.Scopes, Policy: a.Settings.PolicyAnswers, People: a.API.People}).Handle)
 }

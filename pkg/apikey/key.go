@@ -62,6 +62,7 @@ type Record struct {
 	Hash        Hash
 	Counted     bool             // takes a place in its organization's plan
 	Predecessor *ID              // the key that this one replaced
+	Lone        bool             // the key that replaced this one takes no place: in its grace this one does
 	Counts      map[Window]int64 // what was debited in each window still remembered
 	Closing     *Closing         // an ending of the key that has begun and is not yet committed
 	Sealed      *Sealed          // where its secret still rests, sealed

@@ -26,8 +26,10 @@ type Caller struct {
 	Kind           Kind
 	ID             string // of the key ("key_…"), the person, or whoever runs the service
 	Scopes         []string
-	Own            bool   // may see and change the keys alone that it made
-	Plan           string // the organization's plan as a person's token names it; "" where it names none
+	Own            bool // may see and change the keys alone that it made
+
+	Plan   string    // the organization's plan as a person's token names it; "" where it names none
+	PlanAt time.Time // when the token was issued, so that an older one does not speak against a newer
 
 	// Bounds of the key that asks, which what it makes may not exceed.
 	Until time.Time      // its end; zero: it has none

@@ -119,6 +119,9 @@ func profileItem(r *apikey.Record) item {
 	i["created_at"], i["updated_at"] = moment(r.CreatedAt), moment(r.UpdatedAt)
 	i["scopes"], i["allowed_cidrs"] = list(r.Scopes), list(r.AllowedCIDRs) // in their order, which sets lose
 	i["last_change"] = text(r.LastChange)
+	if r.Lone {
+		i["lone"] = flag(true)
+	}
 	if r.Metadata != nil {
 		i["metadata"] = text(string(r.Metadata))
 	}
@@ -172,7 +175,7 @@ func join(id apikey.ID, hot, profile item) (apikey.Record, error) {
 		return apikey.Record{}, fmt.Errorf("%w: its hot item and its profile are of different changes", errTorn)
 	}
 	r := apikey.Record{Key: p.key(), Hash: h.hash(), Counted: h.flag(attrCounted), Closing: h.closing(), Counts: h.counts(),
-		Predecessor: optional(p, "predecessor", p.keyID), LastChange: p.text("last_change")}
+		Predecessor: optional(p, "predecessor", p.keyID), Lone: profile["lone"] != nil, LastChange: p.text("last_change")}
 	if profile["sealed"] != nil {
 		r.Sealed = &apikey.Sealed{ID: p.text("sealed"), Until: p.moment("sealed_until")}
 	}

@@ -16,6 +16,7 @@ const (
 	attrActiveKeys    = "active_keys"
 	attrAllowedScopes = "allowed_scopes" // absent: the deployment's default
 	attrClaimedPlan   = "claimed_plan"
+	attrClaimedAt     = "claimed_at"
 	attrCreatedAt     = "created_at"
 	attrPlan          = "plan"
 )
@@ -33,7 +34,7 @@ func (s *Store) Organization(ctx context.Context, id string) (lifecycle.Organiza
 		return lifecycle.Organization{}, lifecycle.ErrNotFound
 	}
 	r := read(out.Item)
-	o := lifecycle.Organization{ID: id, Plan: r.text(attrPlan), ClaimedPlan: r.text(attrClaimedPlan),
+	o := lifecycle.Organization{ID: id, Plan: r.text(attrPlan), ClaimedPlan: r.text(attrClaimedPlan), ClaimedAt: r.moment(attrClaimedAt),
 		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment(attrCreatedAt), Version: r.number(attrVersion)}
 	if out.Item[attrAllowedScopes] != nil {
 		o.AllowedScopes = r.list(attrAllowedScopes)
@@ -52,11 +53,11 @@ func (s *Store) PutOrganization(ctx context.Context, o lifecycle.Organization, e
 
 // organization writes all of o, except that ActiveKeys of one that exists stay as they are.
 func (s *Store) organization(o *lifecycle.Organization) step {
-	names := map[string]string{"#active": attrActiveKeys, "#claimed": attrClaimedPlan, "#created": attrCreatedAt, "#n": attrVersion,
+	names := map[string]string{"#active": attrActiveKeys, "#claimed": attrClaimedPlan, "#claimed_at": attrClaimedAt, "#created": attrCreatedAt, "#n": attrVersion,
 		"#plan": attrPlan, "#scopes": attrAllowedScopes, "#v": attrSchema}
-	values := item{":active": number(o.ActiveKeys), ":claimed": text(o.ClaimedPlan), ":created": moment(o.CreatedAt), ":n": number(o.Version),
+	values := item{":active": number(o.ActiveKeys), ":claimed": text(o.ClaimedPlan), ":claimed_at": moment(o.ClaimedAt), ":created": moment(o.CreatedAt), ":n": number(o.Version),
 		":plan": text(o.Plan), ":v": number(schemaVersion)}
-	change := "SET #active = if_not_exists(#active, :active), #claimed = :claimed, #created = :created, #n = :n, #plan = :plan, #v = :v"
+	change := "SET #active = if_not_exists(#active, :active), #claimed = :claimed, #claimed_at = :claimed_at, #created = :created, #n = :n, #plan = :plan, #v = :v"
 	if o.AllowedScopes != nil {
 		change += ", #scopes = :scopes"
 		values[":scopes"] = list(o.AllowedScopes)

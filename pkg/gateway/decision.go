@@ -37,6 +37,7 @@ func tell(d *verify.Decision, door verify.Door) map[string]any {
 		"user_id":         "",
 		"own":             "",
 		"plan":            "",
+		"plan_at":         "",
 		"key_id":          "",
 		"key_prefix":      d.KeyPrefix,
 		"organization_id": d.OrganizationID,
@@ -80,6 +81,9 @@ func tellPerson(c *caller.Caller) map[string]any {
 	told["kind"], told["user_id"], told["plan"] = string(caller.User), c.ID, c.Plan
 	if c.Own {
 		told["own"] = "true"
+	}
+	if !c.PlanAt.IsZero() {
+		told["plan_at"] = c.PlanAt.UTC().Format(time.RFC3339Nano)
 	}
 	return told
 }
@@ -167,11 +171,7 @@ func (c *told) decision() verify.Decision {
 		RetryAfter:  time.Duration(c.number("retry_after")) * time.Second,
 	}
 	c.note("key_id", d.KeyID.UnmarshalText([]byte(c.text("key_id"))))
-	if text := c.text("end"); text != "" {
-		end, err := time.Parse(time.RFC3339Nano, text)
-		c.note("end", err)
-		d.End = end
-	}
+	d.End = c.time("end")
 	for text := range strings.FieldsSeq(c.text("cidrs")) {
 		cidr, err := netip.ParsePrefix(text)
 		c.note("cidrs", err)
@@ -197,6 +197,7 @@ func (c *told) person() caller.Caller {
 		Scopes:         strings.Fields(c.text("scopes")),
 		Own:            c.flag("own"),
 		Plan:           c.text("plan"),
+		PlanAt:         c.time("plan_at"),
 	}
 	if c.text("kind") != string(caller.User) || c.text("code") != string(apikey.Valid) || c.text("key_id") != "" ||
 		!apikey.ValidID(p.OrganizationID) || !apikey.ValidID(p.ID) {
@@ -212,6 +213,16 @@ func (c *told) text(name string) string {
 		c.note(name, errors.New("not a string"))
 	}
 	return text
+}
+
+// time is a moment; the zero one when it is not there.
+func (c *told) time(name string) (at time.Time) {
+	if text := c.text(name); text != "" {
+		var err error
+		at, err = time.Parse(time.RFC3339Nano, text)
+		c.note(name, err)
+	}
+	return at
 }
 
 func (c *told) number(name string) int64 {

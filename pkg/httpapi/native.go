@@ -85,7 +85,7 @@ func readListing(r *request) listing {
 		StaleDays:       int(r.number("stale_days", 1, lifecycle.MaxIntervalDays, 0)),
 		Limit:           int(r.number("limit", 1, lifecycle.MaxPage, 0)),
 		Cursor:          r.checked("cursor", func(s string) bool { return s != "" }, "must be the cursor of a Link"),
-	}, r.URL.Query()}
+	}, r.asked}
 }
 
 func (a *API) list(ctx context.Context, in listing, h http.Header) ([]apikey.Key, error) {

@@ -34,7 +34,8 @@ type request struct {
 	now     time.Time
 	confirm func(prefix string) error // refuses a prefix that is not the key's own: another brand's or environment's
 	params  map[string]string
-	raw     []byte // the body, once it was read
+	asked   url.Values // the params, as they all were
+	raw     []byte     // the body, once it was read
 	members map[string]json.RawMessage
 	faults  []apikey.FieldError
 	err     error
@@ -113,7 +114,7 @@ func (r *request) keyNamed(forms ...func(string) (apikey.ID, error)) apikey.ID {
 
 // query splits the query by hand: net/url drops what it cannot read.
 func (r *request) query() {
-	r.params = map[string]string{}
+	r.params, r.asked = map[string]string{}, url.Values{}
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, badName := url.QueryUnescape(rawName)
@@ -130,6 +131,7 @@ func (r *request) query() {
 			r.fault(pointer(name), "stands twice")
 		default:
 			r.params[name] = value
+			r.asked.Set(name, value)
 		}
 	}
 }

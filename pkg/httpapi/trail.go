@@ -28,7 +28,7 @@ func readTrail(r *request) trail {
 		Until:   r.moment("until"),
 		Limit:   int(r.number("limit", 1, lifecycle.MaxPage, 0)),
 		Cursor:  r.checked("cursor", audit.ValidID, "must be the cursor of a Link"),
-	}, r.URL.Query()}
+	}, r.asked}
 	if text, given := r.param("key_id"); given {
 		var err error
 		if in.filter.KeyID, err = apikey.ParseID(text); err != nil {

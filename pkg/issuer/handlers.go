@@ -1,9 +1,11 @@
 package issuer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
-	"html/template"
+	"html"
+	"io"
 	"mime"
 	"net"
 	"net/http"
@@ -149,10 +151,34 @@ func (i *Issuer) show(w http.ResponseWriter, s shown) {
 	s.Action, s.Warning, s.Roles = i.base.EscapedPath()+"/token", warning, []string{"", "viewer", "member", "admin"}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	_ = signIn.Execute(w, s) // a client that hung up
+	_, _ = io.WriteString(w, s.html()) // a client that hung up
 }
 
-var signIn = template.Must(template.New("sign-in").Parse(`<!doctype html>
+// html is the page with what is shown in its places, each of them between quotes or tags. Package html/template would
+// escape by itself, and be a part of every Lambda.
+func (s *shown) html() string {
+	token, roles := "", ""
+	if s.Token != "" {
+		token = strings.NewReplacer("{token}", html.EscapeString(s.Token)).Replace(signedIn)
+	}
+	for _, role := range s.Roles {
+		selected := ""
+		if role == s.Asked.Role {
+			selected = " selected"
+		}
+		role = html.EscapeString(role)
+		roles += "\n<option value=\"" + role + "\"" + selected + ">" + cmp.Or(role, "(none)") + "</option>"
+	}
+	return strings.NewReplacer("{warning}", html.EscapeString(s.Warning), "{signed in}", token, "{action}", html.EscapeString(s.Action),
+		"{user}", html.EscapeString(s.Asked.User), "{organization}", html.EscapeString(s.Asked.Organization), "{roles}", roles,
+		"{plan}", html.EscapeString(s.Asked.Plan)).Replace(signIn)
+}
+
+const signedIn = `
+<label>Your token, for 12 hours. Send it as <code>Authorization: Bearer …</code>
+<textarea readonly autofocus>{token}</textarea></label>`
+
+const signIn = `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -168,26 +194,18 @@ textarea { font-family: monospace; height: 12rem }
 </head>
 <body>
 <h1>Sign in for development</h1>
-<p class="warning">{{.Warning}}</p>
-{{- with .Token}}
-<label>Your token, for 12 hours. Send it as <code>Authorization: Bearer …</code>
-<textarea readonly autofocus>{{.}}</textarea></label>
-{{- end}}
-<form method="post" action="{{.Action}}" autocomplete="off">
-<label>User <input name="user" value="{{.Asked.User}}" required></label>
-<label>Organization (empty: the user's own) <input name="organization" value="{{.Asked.Organization}}"></label>
-<label>Role <select name="role">
-{{- $role := .Asked.Role}}
-{{- range .Roles}}
-<option value="{{.}}"{{if eq . $role}} selected{{end}}>{{or . "(none)"}}</option>
-{{- end}}
+<p class="warning">{warning}</p>{signed in}
+<form method="post" action="{action}" autocomplete="off">
+<label>User <input name="user" value="{user}" required></label>
+<label>Organization (empty: the user's own) <input name="organization" value="{organization}"></label>
+<label>Role <select name="role">{roles}
 </select></label>
-<label>Plan (empty: none) <input name="plan" value="{{.Asked.Plan}}"></label>
+<label>Plan (empty: none) <input name="plan" value="{plan}"></label>
 <button>Sign in</button>
 </form>
 </body>
 </html>
-`))
+`
 
 func refuse(w http.ResponseWriter, status int, message string) {
 	answer(w, status, map[string]string{"error": "invalid_request", "error_description": message})

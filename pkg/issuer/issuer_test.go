@@ -146,7 +146,8 @@ func TestThePageSignsInAndSaysWhatItIs(t *testing.T) {
 	if csp := answer.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") {
 		t.Errorf("the page allows %q", csp)
 	}
-	body := url.Values{"user": {`"><script>alert(1)</script>`}, "role": {"member"}}.Encode()
+	const script = `"><script>alert(1)</script>`
+	body := url.Values{"user": {script}, "organization": {script}, "plan": {script}, "role": {"member"}}.Encode()
 	answer, page = ask(t, "POST", i.URL()+"/token", body, "Content-Type", form, "Accept", "text/html,*/*", "Sec-Fetch-Site", "same-origin")
 	token := regexp.MustCompile(`<textarea[^>]*>([^<]*)</textarea>`).FindStringSubmatch(page)
 	if answer.StatusCode != 200 || token == nil || strings.Contains(page, "<script>") || !strings.Contains(page, `value="member" selected`) {

@@ -69,7 +69,7 @@ func (s *Service) Reactivate(ctx context.Context, id apikey.ID) (apikey.Key, err
 		if next.Over(now) {
 			return Change{}, overAlready(&r)
 		}
-		next.Counted = takesPlace(&next.Key, now)
+		next.Counted = takesPlace(&next, now)
 		c, err := s.update(ctx, by, now, audit.Reactivated, r, next)
 		if err == nil {
 			back = c.Update[0].Record.Key

@@ -51,10 +51,10 @@ func (s *Service) CreateOnce(ctx context.Context, once Once, n New) (apikey.Issu
 // runsTheService says whether a key with the scopes is one of those that take no place in a plan and are bound by none.
 func runsTheService(scopes []string) bool { return slices.Contains(scopes, apikey.OrgAdmin) }
 
-// takesPlace says whether a key counts in its organization's plan: not one that runs the service, was replaced, or is
-// archived, revoked or over.
-func takesPlace(k *apikey.Key, now time.Time) bool {
-	return !runsTheService(k.Scopes) && k.ReplacedByKeyID == nil && k.ArchivedAt == nil && k.RevokedAt == nil && !k.Over(now)
+// takesPlace says whether a key counts in its organization's plan: not one that runs the service, is archived, revoked or
+// over, or was replaced by one that counts.
+func takesPlace(r *apikey.Record, now time.Time) bool {
+	return !runsTheService(r.Scopes) && (r.ReplacedByKeyID == nil || r.Lone) && r.ArchivedAt == nil && r.RevokedAt == nil && !r.Over(now)
 }
 
 // creation decides one attempt of Create.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/keytest"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
@@ -50,6 +51,18 @@ var endings = []struct {
 }{
 	{"revoke", revoke, apikey.RevokedKey},
 	{"rotate without grace", rotate(seconds(0)), apikey.DisabledKey},
+	{"archive", archive, apikey.ArchivedKey},
+	{"disable", update(disable), apikey.DisabledKey},
+	{"disable a version and more", disableVersion, apikey.DisabledKey},
+}
+
+// disableVersion disables a key, as If-Match demands, and changes its name.
+func disableVersion(ctx context.Context, on *lifecycle.Service, keys []apikey.Issued) (apikey.Issued, error) {
+	k, err := on.Update(ctx, keys[0].Key.ID, keys[0].Key.Version, lifecycle.Patch{Enabled: new(false), Name: new("leaked")})
+	if err == nil && (k.Enabled || k.Name != "leaked" || k.Version != keys[0].Key.Version+1) {
+		err = errors.New("the answer is of another key")
+	}
+	return apikey.Issued{}, err
 }
 
 func TestAKeyUnderFireIsClosedFirstAndThenEnded(t *testing.T) {
@@ -91,6 +104,10 @@ func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testi
 		"list":   func(s *scene, _ apikey.ID) error { _, _, err := s.List(s.admin(), lifecycle.Filter{}); return err },
 		"rotate": func(s *scene, id apikey.ID) error { _, err := s.Rotate(s.admin(), id, nil); return err },
 		"revoke": func(s *scene, id apikey.ID) error { return s.Revoke(s.admin(), id, "") },
+		"update": func(s *scene, id apikey.ID) error {
+			_, err := s.Update(s.admin(), id, 0, lifecycle.Patch{})
+			return err
+		},
 	}
 	crash := func(storetest.Call) storetest.Fault { return storetest.Fault{Err: storetest.ErrLost} }
 	for _, verb := range endings {
@@ -118,7 +135,7 @@ func TestACrashAfterTheClosingLeavesAKeyThatIsRefusedAndTheNextReadEnds(t *testi
 					switch {
 					case r.Closing != nil:
 						t.Fatal("the key is still closing")
-					case name == "rotate" && verb.want == apikey.RevokedKey:
+					case name == "rotate" && verb.want != apikey.DisabledKey, name == "update" && verb.want == apikey.RevokedKey:
 						wantCode(t, err, apikey.WrongState)
 					case err != nil:
 						t.Fatal(err)
@@ -268,6 +285,72 @@ func TestAChangeDecidedBeforeAKeyWasClosedDoesNotOpenItAgain(t *testing.T) {
 	})
 }
 
+// Somebody reads the key after it was closed, and so finishes what was begun before the one who began it does.
+func TestAnEndingThatAnotherFinishesIsMadeAllTheSame(t *testing.T) {
+	t.Parallel()
+	versioned := func(ctx context.Context, on *lifecycle.Service, keys []apikey.Issued) (apikey.Issued, error) {
+		k, err := on.Update(ctx, keys[0].Key.ID, keys[0].Key.Version, disable)
+		if err == nil && (k.Enabled || k.Version != keys[0].Key.Version+1) {
+			err = errors.New("the answer is of another key")
+		}
+		return apikey.Issued{}, err
+	}
+	for _, verb := range []struct {
+		name string
+		do   func(context.Context, *lifecycle.Service, []apikey.Issued) (apikey.Issued, error)
+		want apikey.Code
+	}{
+		{"revoke", revoke, apikey.RevokedKey},
+		{"archive", archive, apikey.ArchivedKey},
+		{"disable", update(disable), apikey.DisabledKey},
+		{"disable and more", update(lifecycle.Patch{Enabled: new(false), Name: new("leaked")}), apikey.DisabledKey},
+		{"disable a version", versioned, apikey.DisabledKey},
+	} {
+		t.Run(verb.name, func(t *testing.T) {
+			t.Parallel()
+			keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+				t.Parallel()
+				s := newScene(t, open(t), "trial")
+				keys := single(t, s)
+				fired := &firedOn{Store: s.store, key: keys[0].Key.ID}
+				fired.onClose = func() {
+					if _, err := s.Get(s.admin(), keys[0].Key.ID); err != nil {
+						t.Error(err)
+					}
+				}
+				other := caller.From(s.admin()) // so that the read is no part of the same request
+				other.RequestID = "another"
+				if _, err := verb.do(as(other), s.on(fired), keys); err != nil {
+					t.Fatal(err)
+				}
+				s.wantCodes(t, keys, verb.want)
+				if e := s.lastEntry(t, keys[0].Key.ID); e.RequestID != "another" {
+					t.Errorf("the trail tells of %s", asJSON(e))
+				}
+				s.sound(t)
+			})
+		})
+	}
+}
+
+// What is refused for its version takes no key out of use, however hard it is fired at.
+func TestAPatchOfAnotherVersionClosesNoKeyUnderFire(t *testing.T) {
+	t.Parallel()
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		s := newScene(t, open(t), "trial")
+		keys := single(t, s)
+		on := storetest.NewFaulty(&firedOn{Store: s.store, key: keys[0].Key.ID}, nil)
+		_, err := s.on(on).Update(s.admin(), keys[0].Key.ID, 7, disable)
+		wantCode(t, err, apikey.VersionMismatch)
+		for _, c := range on.Calls() {
+			if c.Method != "Key" {
+				t.Errorf("it made the call %s", c.Method)
+			}
+		}
+		s.wantCodes(t, keys, apikey.Valid)
+	})
+}
+
 // late is a store that loses a first commit, answers the next that something is under way, and only then makes the
 // first: what a network may do.
 type late struct {
@@ -380,18 +463,20 @@ func unlimited(perDay *int64) lifecycle.New {
 	return n
 }
 
-func TestUnderARealFireNothingIsAdmittedOnceARevocationReturned(t *testing.T) {
-	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
-		s := newScene(t, open(t), "enterprise")
-		k := s.creates(t, unlimited(nil))
-		b := s.burn()
-		b.on(k)
-		b.endedBy(t, soon, func() error { return s.Revoke(s.admin(), k.Key.ID, "") })
-		if n := b.late.Load(); n != 0 {
-			t.Errorf("%d were admitted after the revocation had returned", n)
-		}
-		s.sound(t)
-	})
+func TestUnderARealFireNothingIsAdmittedOnceAnEndingReturned(t *testing.T) {
+	for _, end := range []func(context.Context, *lifecycle.Service, []apikey.Issued) (apikey.Issued, error){revoke, archive, disableVersion} {
+		keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+			s := newScene(t, open(t), "enterprise")
+			k := s.creates(t, unlimited(nil))
+			b := s.burn()
+			b.on(k)
+			b.endedBy(t, soon, func() error { _, err := end(s.admin(), s.Service, []apikey.Issued{k}); return err })
+			if n := b.late.Load(); n != 0 {
+				t.Errorf("%d were admitted after the ending had returned", n)
+			}
+			s.sound(t)
+		})
+	}
 }
 
 func TestUnderARealFireOldAndNewKeyTogetherKeepToOneDailyLimit(t *testing.T) {

@@ -375,7 +375,7 @@ func (s *Service) abandon(ctx context.Context, was *apikey.Record, revoked, old 
 func restored(old apikey.Record, now time.Time) apikey.Record {
 	if old.RevokedAt == nil && old.GraceExpiresAt == nil {
 		old.ReplacedByKeyID, old.NextRotationAt = nil, nextRotation(now, old.RotationIntervalDays)
-		old.Counted = takesPlace(&old.Key, now)
+		old.Counted = takesPlace(&old, now)
 	}
 	return old
 }

@@ -63,6 +63,7 @@ type modelKey struct {
 	webhook                 *string
 	secretsManager          bool
 	place                   bool // in the plan
+	lone                    bool // replaced, by one that takes no place
 	version                 int64
 	minuteCounts, dayCounts map[int64]int64
 }
@@ -73,6 +74,7 @@ type modelAnswer struct {
 	key   *modelKey
 	until time.Time
 	said  outcome
+	at    string // where the store keeps it
 }
 
 // modelPlan is a row of the table that stories are told under.
@@ -84,7 +86,7 @@ var modelPlans = map[string]modelPlan{
 	"free":  {0, 10, 10, 50},
 	"trial": {1, 10, 20, 100},
 	"small": {4, 20, 50, noBound},
-	"team":  {12, 30, noBound, noBound},
+	"team":  {12, 30, 100, 1000},
 	"big":   {noBound, 60, noBound, noBound},
 }
 
@@ -183,7 +185,9 @@ var modelVerbs = map[string]struct {
 	"reactivate": {"keys:write", append(grants(is),
 		rule{apikey.OwnKey, (*question).onItself},
 		rule{apikey.WrongState, func(q *question) bool { return !q.k.revoked.IsZero() || q.k.archived.IsZero() || q.k.dead(q.now) }},
-		rule{apikey.PlanFull, func(q *question) bool { return q.k.next == nil && !q.k.runsService() && q.noRoom() }},
+		rule{apikey.PlanFull, func(q *question) bool {
+			return (q.k.next == nil || q.k.lone) && !q.k.runsService() && !q.k.isYieldedTo(q.now) && q.noRoom()
+		}},
 	)},
 	"revoke": {"keys:write", []rule{{apikey.OwnKey, (*question).onItself}}},
 }
@@ -353,19 +357,32 @@ func (q *question) switchesOff() bool {
 // regrants: the key would do more or other things than before, so that it is as if it were made anew.
 func regrants(q *question) bool { return !q.renames() && !q.switchesOff() }
 
-// comesBack: the key takes no place in the plan now and would.
-func (q *question) comesBack() bool { return !q.k.place && q.after.needsPlace(q.now) }
+// comesBack: the key takes no place in the plan now and would, and nobody yields theirs to it.
+func (q *question) comesBack() bool {
+	return !q.k.place && q.after.needsPlace(q.now) && !q.k.isYieldedTo(q.now)
+}
+
+// isYieldedTo: a key in its grace has held the place of the line, and yields it.
+func (k *modelKey) isYieldedTo(now time.Time) bool {
+	return k.prev != nil && k.prev.place && k.prev.inGrace(now)
+}
 
 // noRoom: once every expired key has given its place up, none is free.
 func (q *question) noRoom() bool {
 	p, ok := modelPlans[q.planOf(q.who)]
 	taken := int64(0)
 	for _, k := range q.keys {
-		if k.org == q.who.org && k.place && !k.dead(q.now) {
+		if k.org == q.who.org && k.place && (!k.dead(q.now) || k.hasHeir(q.now)) {
 			taken++
 		}
 	}
 	return !ok || taken >= p.keys
+}
+
+// hasHeir: when the key gives its place up, the one that it replaced takes it.
+func (k *modelKey) hasHeir(now time.Time) bool {
+	p := k.prev
+	return p != nil && p.inGrace(now) && p.archived.IsZero() && !p.runsService()
 }
 
 // above: a limit is above what the plan allows.
@@ -483,7 +500,18 @@ func (k *modelKey) inGrace(now time.Time) bool {
 }
 
 func (k *modelKey) needsPlace(now time.Time) bool {
-	return k.next == nil && k.archived.IsZero() && k.revoked.IsZero() && !k.dead(now) && !k.runsService()
+	return (k.next == nil || k.lone) && k.archived.IsZero() && k.revoked.IsZero() && !k.dead(now) && !k.runsService()
+}
+
+// settles gives up the place of k, or takes one: then its line's key in grace takes it instead, or yields it.
+func (k *modelKey) settles(place bool, now time.Time) {
+	was := k.place
+	if k.place = place; was == place || k.prev == nil || !k.prev.inGrace(now) || k.prev.lone == !place {
+		return
+	}
+	k.prev.lone = !place
+	k.prev.place = k.prev.needsPlace(now)
+	k.prev.version++
 }
 
 func (k *modelKey) status(now time.Time) string {
@@ -686,8 +714,19 @@ func asSet(list []string) []string {
 
 // happened is an entry of the trail that a step must leave.
 type happened struct {
-	action audit.Action
-	key    *modelKey // nil: of the organization
+	action  audit.Action
+	key     *modelKey         // nil: of the organization
+	changes map[string][2]any // of the key's fields, from what to what
+}
+
+// tell says of a key what changed since it had the shape before.
+func (h *happened) tell(before map[string]any, now time.Time) {
+	h.changes = map[string][2]any{}
+	for field, to := range h.key.shape(now) {
+		if field != "status" && field != "updated_at" && field != "last_used_at" && !reflect.DeepEqual(before[field], to) {
+			h.changes[field] = [2]any{before[field], to}
+		}
+	}
 }
 
 // take does what the question asks, which was not refused: it returns the keys as they are then, and what the trail must
@@ -697,7 +736,7 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 	switch q.verb {
 	case "create":
 		q.keep(q.after, issued)
-		return []*modelKey{q.after}, []happened{{audit.Created, q.after}}
+		return []*modelKey{q.after}, []happened{{action: audit.Created, key: q.after}}
 	case "update":
 		if reflect.DeepEqual(q.after, k) {
 			return []*modelKey{k}, nil
@@ -709,10 +748,12 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		case !q.after.off && k.off:
 			action = audit.Enabled
 		}
+		place := k.place
 		*k = *q.after
+		k.place = place
 		k.touch(now)
-		k.place = k.needsPlace(now)
-		return []*modelKey{k}, []happened{{action, k}}
+		k.settles(k.needsPlace(now), now)
+		return []*modelKey{k}, []happened{{action: action, key: k}}
 	case "rotate":
 		next := *k
 		next.made, next.off, next.used, next.version = q.n, false, time.Time{}, 0
@@ -731,37 +772,40 @@ func (q *question) take(issued *outcome) (keys []*modelKey, told []happened) {
 		k.grace = earlier(now.Add(q.graceOrDefault()), k.expires)
 		k.touch(now)
 		q.keep(&next, issued)
-		return []*modelKey{k, &next}, []happened{{audit.Rotated, k}}
+		return []*modelKey{k, &next}, []happened{{action: audit.Rotated, key: k}}
 	case "end":
 		g := q.graceOf()
 		g.grace = earlier(now, g.expires)
 		g.touch(now)
-		return []*modelKey{g}, []happened{{audit.GraceEnded, g}}
+		g.place = g.place && g.needsPlace(now)
+		return []*modelKey{g}, []happened{{action: audit.GraceEnded, key: g}}
 	case "extend":
 		g := q.graceOf()
 		g.grace = earlier(now.Add(*q.grace), g.expires)
 		g.touch(now)
 		g.next.version++ // it is told, so that nobody rotates it unaware
-		return []*modelKey{g}, []happened{{audit.GraceMoved, g}}
+		return []*modelKey{g}, []happened{{action: audit.GraceMoved, key: g}}
 	case "archive":
 		if !k.archived.IsZero() {
 			return []*modelKey{k}, nil
 		}
-		k.archived, k.place = now, false
+		k.archived = now
 		k.touch(now)
-		return []*modelKey{k}, []happened{{audit.Archived, k}}
+		k.settles(false, now)
+		return []*modelKey{k}, []happened{{action: audit.Archived, key: k}}
 	case "reactivate":
 		k.archived = time.Time{}
 		k.touch(now)
-		k.place = k.needsPlace(now)
-		return []*modelKey{k}, []happened{{audit.Reactivated, k}}
+		k.settles(k.needsPlace(now), now)
+		return []*modelKey{k}, []happened{{action: audit.Reactivated, key: k}}
 	case "revoke":
 		if !k.revoked.IsZero() {
 			return nil, nil
 		}
-		k.revoked, k.due, k.place, k.reason = now, time.Time{}, false, q.reason
+		k.revoked, k.due, k.reason = now, time.Time{}, q.reason
 		k.touch(now)
-		return nil, []happened{{audit.Revoked, k}}
+		k.settles(false, now)
+		return nil, []happened{{action: audit.Revoked, key: k}}
 	case "set":
 		return nil, q.setOrganization()
 	case "get", "describe":
@@ -784,11 +828,11 @@ func (q *question) setOrganization() []happened {
 	switch {
 	case !o.stored:
 		o.stored, o.created = true, q.now
-		return []happened{{audit.OrgCreated, nil}}
+		return []happened{{action: audit.OrgCreated}}
 	case before.plan == o.plan && reflect.DeepEqual(before.scopes, o.scopes):
 		return nil
 	}
-	return []happened{{audit.OrgUpdated, nil}}
+	return []happened{{action: audit.OrgUpdated}}
 }
 
 // keep remembers a key that was issued, and the answer if it may be asked for again.
@@ -796,7 +840,7 @@ func (q *question) keep(k *modelKey, said *outcome) {
 	k.id, k.secret, k.prefix = said.issued.ID, said.secret, said.issued.KeyPrefix
 	q.keys[q.n] = k
 	if q.token != "" {
-		q.model.kept[q.once()] = &modelAnswer{q.body(), k, q.now.Add(24 * time.Hour), *said}
+		q.model.kept[q.once()] = &modelAnswer{q.body(), k, q.now.Add(24 * time.Hour), *said, said.kept}
 	}
 }
 

@@ -239,6 +239,12 @@ func (a *author) asker(about int) asker {
 		}
 		return by
 	}
+	if k := a.keys[about]; k != nil && a.chance(20) { // itself, or the key that it replaces
+		if k.prev != nil {
+			k = k.prev
+		}
+		return asker{kind: caller.Key, key: k.made, from: a.address()}
+	}
 	home := a.orgs[one(a, homes...)]
 	managing := a.those(a.living, func(k *modelKey) bool {
 		return k.manages() && k.org == home && (k.status(a.now) == "active" || a.chance(10))
@@ -364,6 +370,9 @@ func (a *author) update(s *step) {
 			p.Name = new(one(a, "alpha", "omega", "omega", ""))
 		case 1, 2:
 			list := a.scopes()
+			if k := a.keys[s.about]; k != nil && k.runsService() {
+				list = one(a, list, []string{"keys:read"}, []string{"keys:read", "keys:write"})
+			}
 			p.Scopes = &list
 		case 3:
 			list := a.nets()

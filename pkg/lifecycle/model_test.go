@@ -194,6 +194,7 @@ type outcome struct {
 	keys     []apikey.Key
 	issued   apikey.Key
 	secret   string
+	kept     string // where the store keeps the answer, "" where it does not
 	listed   []apikey.Key
 	entries  []audit.Entry
 	standing *lifecycle.Standing
@@ -275,11 +276,8 @@ func (w *world) enter(by asker, now time.Time) (who, context.Context, apikey.Cod
 
 // do has the Service take the step.
 func (w *world) do(ctx context.Context, q *question) (got outcome) {
-	id := apikey.ID(62) // nobody's
-	if q.k != nil {
-		id = q.k.id
-	}
 	var err error
+	id := q.target()
 	keys := make([]apikey.Key, 1)
 	once := lifecycle.Once{Token: q.token, Method: "POST", Path: q.path(), Body: []byte(q.body())}
 	switch q.verb {
@@ -327,8 +325,20 @@ func (w *world) do(ctx context.Context, q *question) (got outcome) {
 	if err != nil {
 		return outcome{code: apikey.CodeOf(err)}
 	}
-	got.keys = keys
+	if got.keys = keys; got.secret != "" && q.token != "" {
+		if r, err := w.store.Key(ctx, got.issued.ID); err == nil && r.Sealed != nil {
+			got.kept = r.Sealed.ID
+		}
+	}
 	return got
+}
+
+// target is the key that the step names, or one that nobody has.
+func (q *question) target() apikey.ID {
+	if q.k == nil {
+		return 62
+	}
+	return q.k.id
 }
 
 // list is a list, page by page.
@@ -347,8 +357,8 @@ func (w *world) list(ctx context.Context, f lifecycle.Filter) (all []apikey.Key,
 
 func (w *world) look(ctx context.Context, q *question) (all []audit.Entry, err error) {
 	f := q.auditFilter
-	if q.k != nil {
-		f.KeyID = q.k.id
+	if q.about != 0 {
+		f.KeyID = q.target()
 	}
 	for {
 		page, next, err := w.service.Audit(ctx, f)
@@ -385,7 +395,17 @@ func (w *world) answered(q *question, got outcome) ([]happened, error) {
 	if err != nil {
 		return nil, err
 	}
+	touched, before := q.k, map[string]any{}
+	if q.verb == "end" || q.verb == "extend" {
+		touched = q.graceOf()
+	}
+	if touched != nil {
+		before = touched.shape(q.now)
+	}
 	keys, told := q.take(&got)
+	if len(told) > 0 && told[0].key != nil {
+		told[0].tell(before, q.now)
+	}
 	if got.secret != "" {
 		w.living = append(w.living, q.n)
 	}
@@ -402,7 +422,7 @@ func (w *world) readTrails(q *question, told []happened, code apikey.Code) error
 	for _, o := range w.orgs {
 		page, more, err := w.store.Entries(context.Background(), lifecycle.EntryQuery{OrganizationID: o.id, After: audit.FirstID(w.now.Add(-time.Minute)), Limit: 1000})
 		if err != nil || more {
-			return fmt.Errorf("reading the trail: %v %w", more, err)
+			return fmt.Errorf("reading the trail: more %v, %v", more, err)
 		}
 		for _, e := range slices.Backward(page) {
 			if w.entries[e.ID] {
@@ -436,15 +456,33 @@ func (h happened) matches(q *question, o *modelOrg, e *audit.Entry) bool {
 	if h.key == nil {
 		return o == q.org && e.KeyID == nil
 	}
-	return o == h.key.org && e.KeyID != nil && *e.KeyID == h.key.id
+	return o == h.key.org && e.KeyID != nil && *e.KeyID == h.key.id && h.tells(e.Changes)
+}
+
+// tells says whether an entry names what changed, and nothing else but the grace of a predecessor that ended too.
+func (h happened) tells(changes []audit.Change) bool {
+	named := 0
+	for _, c := range changes {
+		var from, to any
+		_, _ = json.Unmarshal(c.From, &from), json.Unmarshal(c.To, &to)
+		want, ok := h.changes[c.Field]
+		switch {
+		case ok && reflect.DeepEqual(want, [2]any{from, to}):
+			named++
+		case strings.HasSuffix(c.Field, ".grace_expires_at") && h.action == audit.Rotated:
+		default:
+			return false
+		}
+	}
+	return named == len(h.changes)
 }
 
 // expired notes that a key gave up its place, if it may.
 func (w *world) expired(e *audit.Entry, now time.Time) bool {
 	for _, k := range w.keys {
 		if e.KeyID != nil && e.Action == audit.Expired && *e.KeyID == k.id && k.place && k.dead(now) {
-			k.place = false
 			k.touch(now)
+			k.settles(false, now)
 			return true
 		}
 	}
@@ -506,7 +544,20 @@ func (w *world) compare() error {
 			return fmt.Errorf("org %d: %w", i, err)
 		}
 	}
-	return w.presentAll(now)
+	return errors.Join(w.presentAll(now), w.lookForSecrets())
+}
+
+// lookForSecrets demands that of a key that was revoked no secret is kept, sealed or not.
+func (w *world) lookForSecrets() error {
+	for _, a := range w.kept {
+		if a.key.revoked.IsZero() {
+			continue
+		}
+		if kept, err := w.store.Replay(context.Background(), a.at); err != nil && !errors.Is(err, lifecycle.ErrNotFound) || kept.Sealed != nil {
+			return fmt.Errorf("the secret of #%d is still kept though the key was revoked (%v)", a.key.made, err)
+		}
+	}
+	return nil
 }
 
 // compareOrganization compares what is stored of an organization, and the length of its trail.
@@ -517,12 +568,14 @@ func (w *world) compareOrganization(ctx context.Context, o *modelOrg, by who) er
 	}
 	q := &question{model: w.model, step: &step{}, who: by}
 	want := q.standing(o, who{org: o})
-	if err != nil || stored.ActiveKeys != want.ActiveKeys || stored.Plan != o.plan || stored.ClaimedPlan != o.claim || !reflect.DeepEqual(stored.AllowedScopes, o.scopes) {
-		return fmt.Errorf("got %+v, %w; want %d keys on %q, %q with %v", stored, err, want.ActiveKeys, o.plan, o.claim, o.scopes)
+	if err != nil || stored.ActiveKeys != want.ActiveKeys || stored.Plan != o.plan || stored.ClaimedPlan != o.claim ||
+		!reflect.DeepEqual(stored.AllowedScopes, o.scopes) {
+		return fmt.Errorf("%d keys are counted on the plans %q, %q with %v (%v), want %d on %q, %q with %v",
+			stored.ActiveKeys, stored.Plan, stored.ClaimedPlan, stored.AllowedScopes, err, want.ActiveKeys, o.plan, o.claim, o.scopes)
 	}
 	trail, more, err := w.store.Entries(ctx, lifecycle.EntryQuery{OrganizationID: o.id, Limit: 1000})
 	if err != nil || more || len(trail) != len(o.trail) {
-		return fmt.Errorf("the trail has %d entries, want %d: %w", len(trail), len(o.trail), err)
+		return fmt.Errorf("the trail has %d entries, want %d (%v)", len(trail), len(o.trail), err)
 	}
 	return nil
 }

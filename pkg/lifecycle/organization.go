@@ -219,9 +219,16 @@ func (s *Service) claimed(ctx context.Context, by caller.Caller) (Organization, 
 		if apikey.CodeOf(err) == apikey.NotFound {
 			o, err = Organization{ID: by.OrganizationID}, nil
 		}
-		o.ClaimedPlan = cmp.Or(by.Plan, o.ClaimedPlan)
+		o.hear(by)
 	}
 	return o, err
+}
+
+// hear takes the plan that a person's token claims, unless a token issued later has claimed one.
+func (o *Organization) hear(by caller.Caller) {
+	if by.Plan != "" && !by.PlanAt.Before(o.ClaimedAt) {
+		o.ClaimedPlan, o.ClaimedAt = by.Plan, by.PlanAt
+	}
 }
 
 // planOf is the plan that operators gave the organization, or else the one that its tokens claim, or else the default.
@@ -276,8 +283,7 @@ func (s *Service) organization(ctx context.Context, by caller.Caller) (Organizat
 func (s *Service) room(ctx context.Context, by caller.Caller, place bool) (Organization, plan.Plan, error) {
 	o, p, err := s.organization(ctx, by)
 	if err == nil && by.Kind == caller.User && (o.Version > 0 || p.Managed()) {
-		claim := o.ClaimedPlan
-		o, err = s.put(ctx, by, o.ID, func(o *Organization) { o.ClaimedPlan = claim })
+		o, err = s.put(ctx, by, o.ID, func(o *Organization) { o.hear(by) })
 		if err == nil { // put read it again: the plan is that of the version which the change will ask for
 			p, err = s.planOf(&o)
 		}
@@ -313,7 +319,7 @@ func (s *Service) comeBack(ctx context.Context, by caller.Caller) (*Count, error
 	return o.taken(p), err
 }
 
-// endExpired frees the places of keys whose end has passed.
+// endExpired frees the places of keys whose end has passed, and of those that a crash left closing.
 func (s *Service) endExpired(ctx context.Context, organizationID string) error {
 	by := caller.Caller{OrganizationID: organizationID, Kind: caller.Operator, ID: "latchkey"}
 	q := Query{OrganizationID: organizationID, Limit: pageSize}
@@ -324,7 +330,7 @@ func (s *Service) endExpired(ctx context.Context, organizationID string) error {
 		}
 		for _, r := range page {
 			q.Before = PositionOf(&r)
-			if !r.Counted || !r.Over(s.now()) {
+			if !r.Counted || !r.Over(s.now()) && r.Closing == nil {
 				continue
 			}
 			if err := s.endOne(ctx, by, r.ID); err != nil {

@@ -22,6 +22,18 @@ func chance(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
+// asClientsDo does a thing again, as a client does, when the store was too busy to answer in time.
+func asClientsDo(do func(i int) error) func(i int) error {
+	return func(i int) (err error) {
+		for range 5 {
+			if err = do(i); apikey.CodeOf(err) != apikey.Unavailable {
+				break
+			}
+		}
+		return err
+	}
+}
+
 // atOnce does n things at once, and says how many went well. refused is told of the errors of the others, one at a time.
 func atOnce(n int, do func(i int) error, refused func(error)) (won int) {
 	start := make(chan struct{})

@@ -247,6 +247,7 @@ func (s *Service) moveGrace(ctx context.Context, by caller.Caller, id apikey.ID,
 		if err := move(&next, now); err != nil {
 			return Change{}, err
 		}
+		next.Counted = next.Counted && takesPlace(&next, now)
 		c, err := s.update(ctx, by, now, action, r, next)
 		if err == nil && action == audit.GraceMoved {
 			err = s.withSuccessor(ctx, &r, &c)

@@ -278,13 +278,45 @@ func (s *Service) update(ctx context.Context, by caller.Caller, now time.Time, a
 		c.Destroy, after.Sealed = []apikey.Sealed{*after.Sealed}, nil
 	}
 	c.Update = []Update{{Record: s.stamp(after, entry), Closing: before.Closing != nil}}
+	if before.Counted == after.Counted {
+		return c, nil
+	}
+	places, err := s.line(ctx, &c, &after, now)
 	switch {
-	case before.Counted && !after.Counted:
+	case err != nil:
+		return c, err
+	case places < 0:
 		c.Count = &Count{OrganizationID: after.OrganizationID, Delta: -1}
-	case !before.Counted && after.Counted:
+	case places > 0:
 		c.Count, err = s.comeBack(ctx, by)
 	}
 	return c, err
+}
+
+// line adds to c what becomes of the predecessor of a key that takes its place or leaves it, and returns by how many
+// places the two change the plan's count. While a key lives in its grace its line takes a place, lest graces be a
+// way around the plan: that of its successor or, if that takes none, its own.
+func (s *Service) line(ctx context.Context, c *Change, r *apikey.Record, now time.Time) (places int, err error) {
+	if places = -1; r.Counted {
+		places = 1
+	}
+	before, err := s.inGraceBefore(ctx, r, now)
+	if err != nil || before == nil || before.Lone == !r.Counted {
+		return places, err
+	}
+	was := before.Counted
+	before.Lone = !r.Counted
+	switch before.Counted = takesPlace(before, now); {
+	case before.Counted && !was:
+		places++
+	case was && !before.Counted:
+		places--
+	}
+	at := before.UpdatedAt
+	mate := s.stamp(*before, c.Entry)
+	mate.UpdatedAt = at // nothing of it that anybody sees is new
+	c.Update = append(c.Update, Update{Record: mate})
+	return places, nil
 }
 
 // stamp makes r the next version, as written by the change that entry tells of. UpdatedAt never goes back, whatever the

@@ -64,6 +64,7 @@ type Organization struct {
 	ID            string
 	Plan          string    // as operators set it; "": they did not
 	ClaimedPlan   string    // as a verified token named it last; "": none did
+	ClaimedAt     time.Time // when that token was issued
 	Signing       []Signing // secrets that its notices are signed with, the present one first
 	AllowedScopes []string  // service scopes that its keys may have, "*" ends a prefix; nil: the deployment's default
 	ActiveKeys    int64     // keys that take a place in the plan

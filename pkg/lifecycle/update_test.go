@@ -346,10 +346,10 @@ func TestPatchesOfDifferentFieldsAtOnceLoseNone(t *testing.T) {
 		id := s.creates(t, basic()).Key.ID
 		patches := []lifecycle.Patch{{Name: new("other")}, disable, {Scopes: &[]string{"orders:read"}}, {DailyLimit: said(int64(5))},
 			{Metadata: []byte(`{"a":1}`)}, {Metadata: []byte(`{"b":2}`)}}
-		won := atOnce(len(patches), func(i int) error {
+		won := atOnce(len(patches), asClientsDo(func(i int) error {
 			_, err := s.Update(s.admin(), id, 0, patches[i])
 			return err
-		}, func(err error) { t.Error(err) })
+		}), func(err error) { t.Error(err) })
 		k := s.record(t, id).Key
 		if won != len(patches) || k.Name != "other" || k.Enabled || len(k.Scopes) != 1 || *k.DailyLimit != 5 || string(k.Metadata) != `{"a":1,"b":2}` {
 			t.Errorf("%d were made: %+v", won, k)

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -252,8 +252,8 @@ func why(ctx context.Context, err error) error {
 
 // usable returns the keys of a JWK Set that may sign with one of the algorithms. None is an error.
 func usable(set object, algorithms []jose.SignatureAlgorithm) ([]key, error) {
-	var items []jsontext.Value
-	if set["keys"].Kind() != '[' || json.Unmarshal(set["keys"], &items) != nil {
+	items, err := readList(set["keys"])
+	if err != nil {
 		return nil, errors.New("the answer is no JWK Set")
 	}
 	if len(items) > maxKeys {

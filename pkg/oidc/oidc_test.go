@@ -122,8 +122,8 @@ func TestClaimsAreFoundWhereTheSettingsSay(t *testing.T) {
 		i.Claims = oidc.Claims{Organization: "/organization/0", User: "https://example.com/uid", Plan: "/app~1v1/pl~0an", Role: "cognito:groups"}
 	}).Verify(t.Context(), a.token(members{"aud": nil, "client_id": "console", "organization": []string{"globex"}, "https://example.com/uid": "auth0|7f",
 		"app/v1": members{"pl~an": "pro"}, "cognito:groups": []string{"viewer"}}))
-	want := caller.Caller{OrganizationID: "globex", Kind: caller.User, ID: "auth0|7f", Plan: "pro", Scopes: []string{"keys:read"}}
-	if err != nil || !reflect.DeepEqual(c, want) {
+	want := caller.Caller{OrganizationID: "globex", Kind: caller.User, ID: "auth0|7f", Plan: "pro", PlanAt: c.PlanAt, Scopes: []string{"keys:read"}}
+	if err != nil || !reflect.DeepEqual(c, want) || c.PlanAt.IsZero() {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

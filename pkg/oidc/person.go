@@ -52,6 +52,9 @@ func (i *issuer) person(claims object, now time.Time) (caller.Caller, error) {
 		}
 	}
 	c := caller.Caller{Kind: caller.User, OrganizationID: organization, ID: user, Plan: plan}
+	if issued, there, _ := moment(claims, "iat"); there && plan != "" {
+		c.PlanAt = issued.UTC()
+	}
 	c.Scopes, c.Own = rights(role, i.DefaultRole)
 	return c, nil
 }
@@ -161,7 +164,7 @@ func (i *issuer) role(claims object) (string, error) {
 	if err == nil && v == nil {
 		return "", nil
 	}
-	values, ok := roleValues(v)
+	values, ok := i.roleValues(v)
 	if err != nil || !ok {
 		return "", wrong(i.Claims.Role)
 	}
@@ -175,10 +178,18 @@ func (i *issuer) role(claims object) (string, error) {
 	return ranks[highest], nil
 }
 
-// roleValues reads a list of strings, or one string, which is a value and may also be several with spaces between them.
-func roleValues(v jsontext.Value) ([]string, bool) {
+// roleValues reads a list of strings, or one string, which is a value that the settings know, or else several with spaces
+// between them: one word of a known value is not another value.
+func (i *issuer) roleValues(v jsontext.Value) ([]string, bool) {
 	if text, ok := asText(v); ok {
-		return append(strings.Fields(text), text), true
+		if i.Roles[text] != "" {
+			return []string{text}, true
+		}
+		words := strings.Fields(text)
+		if slices.ContainsFunc(words, func(word string) bool { return i.Roles[word] == "" }) {
+			return nil, true // one name that happens to hold a role's, such as "billing admin"
+		}
+		return words, true
 	}
 	return asTexts(v)
 }

@@ -2,15 +2,16 @@ package oidc
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-json-experiment/json"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 )
@@ -54,11 +55,32 @@ func Parse(text string) ([]Issuer, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
+	if err := readStrictly(text); err != nil {
+		return nil, fmt.Errorf("must be a JSON list of issuers: %w", err)
+	}
 	var issuers []Issuer
-	if err := json.Unmarshal([]byte(text), &issuers, json.RejectUnknownMembers(true)); err != nil {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&issuers); err != nil {
 		return nil, fmt.Errorf("must be a JSON list of issuers: %w", err)
 	}
 	return settled(issuers)
+}
+
+// readStrictly refuses what encoding/json would take: members that stand twice, something after the list, and names of members
+// in other letters.
+func readStrictly(text string) error {
+	items, err := readList([]byte(text))
+	for _, item := range items {
+		members, _ := readObject(item) // of other kinds encoding/json tells
+		claims, _ := readObject(members["claims"])
+		for _, name := range slices.Concat(slices.Sorted(maps.Keys(members)), slices.Sorted(maps.Keys(claims))) {
+			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				return fmt.Errorf("unknown member %q", name)
+			}
+		}
+	}
+	return err
 }
 
 // settled checks all issuers, each and with one another, and returns them with their defaults.

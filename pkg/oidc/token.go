@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -118,12 +118,52 @@ type object map[string]jsontext.Value
 // readObject reads a JSON object in the strict reading of RFC 7493: what other readers could read differently, such as a
 // member that stands twice at any depth, is an error.
 func readObject(b []byte) (object, error) {
-	var o object
-	if jsontext.Value(b).Kind() != '{' {
-		return nil, errors.New("no object")
-	}
-	err := json.Unmarshal(b, &o)
+	o := object{}
+	err := parts(b, '{', func(d *jsontext.Decoder) error {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		key := name.String()
+		value, err := d.ReadValue()
+		o[key] = value.Clone()
+		return err
+	})
 	return o, err
+}
+
+// readList reads a JSON list just as strictly.
+func readList(b []byte) (items []jsontext.Value, err error) {
+	err = parts(b, '[', func(d *jsontext.Decoder) error {
+		value, err := d.ReadValue()
+		items = append(items, value.Clone())
+		return err
+	})
+	return items, err
+}
+
+// parts has read take each part of an object or a list, which is all that b holds. (That is all that is needed here of
+// JSON: the reading of values by their Go types would be a quarter of a megabyte of every Lambda.)
+func parts(b []byte, kind jsontext.Kind, read func(*jsontext.Decoder) error) error {
+	d := jsontext.NewDecoder(bytes.NewReader(b))
+	if d.PeekKind() != kind {
+		return errors.New("another kind of value")
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != kind+2 { // } comes two after {, and ] two after [
+		if err := read(d); err != nil {
+			return err
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); err != io.EOF {
+		return errors.New("something follows the value")
+	}
+	return nil
 }
 
 // text is the string of that name, "" when there is none.
@@ -134,16 +174,17 @@ func (o object) text(name string) string {
 
 // asText reads a string that is not empty.
 func asText(v jsontext.Value) (s string, ok bool) {
-	if v.Kind() != '"' || json.Unmarshal(v, &s) != nil {
+	if v.Kind() != '"' {
 		return "", false
 	}
-	return s, s != ""
+	b, err := jsontext.AppendUnquote(nil, v)
+	return string(b), err == nil && len(b) > 0
 }
 
 // asTexts reads a list of strings, none of them empty.
 func asTexts(v jsontext.Value) ([]string, bool) {
-	var items []jsontext.Value
-	if v.Kind() != '[' || json.Unmarshal(v, &items) != nil {
+	items, err := readList(v)
+	if err != nil {
 		return nil, false
 	}
 	texts := make([]string, len(items))
@@ -183,8 +224,8 @@ func children(v jsontext.Value) (object, error) {
 	if v.Kind() == '{' {
 		return readObject(v)
 	}
-	var items []jsontext.Value
-	if v.Kind() != '[' || json.Unmarshal(v, &items) != nil {
+	items, err := readList(v)
+	if err != nil {
 		return nil, errors.New("neither an object nor a list")
 	}
 	o := object{}

@@ -83,12 +83,12 @@ func (f *Faulty) Calls() []Call {
 	return append([]Call(nil), f.calls...)
 }
 
-// Everywhere runs verb as a subtest for every call that it makes of a store and every one of Faults, with that call
+// Everywhere runs verb as a subtest for every call that it makes of a store and every one of the faults, with that call
 // failing so. Each time verb has a store of its own from open, bare to prepare and to look at afterwards, and the same
 // one faulty to run on. The last time no call fails.
-func Everywhere(t *testing.T, open func(t *testing.T) Store, verb func(t *testing.T, bare Store, faulty *Faulty)) {
+func Everywhere(t *testing.T, faults []Fault, open func(t *testing.T) Store, verb func(t *testing.T, bare Store, faulty *Faulty)) {
 	for n := 1; ; n++ {
-		for _, fault := range Faults() {
+		for _, fault := range faults {
 			var faulty *Faulty
 			t.Run(fmt.Sprintf("call %d fails %s", n, fault), func(t *testing.T) {
 				bare := open(t)

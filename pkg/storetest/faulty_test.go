@@ -95,7 +95,7 @@ func TestEverywhereMeetsEveryCallWithEveryFaultAndThenNone(t *testing.T) {
 	failed := map[storetest.Call]int{}
 	passed := 0
 	open := func(*testing.T) storetest.Store { return &counter{} }
-	storetest.Everywhere(t, open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
+	storetest.Everywhere(t, storetest.Faults(), open, func(t *testing.T, bare storetest.Store, faulty *storetest.Faulty) {
 		_ = bare.Forget(t.Context(), 1, nil) // preparing is no call of the verb's
 		_, err := faulty.Key(t.Context(), 1)
 		if err == nil {

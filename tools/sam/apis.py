@@ -31,6 +31,8 @@ from samcli.local.apigw.exceptions import LambdaResponseParseException
 from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.apigw.route import Route
 
+import rules
+
 EMULATOR = os.path.join(os.path.dirname(samcli.__file__), "local", "rapid",
                         "aws-lambda-rie-" + {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()])
 START_PATIENCE = 10
@@ -107,13 +109,15 @@ class Function:
 
 
 class Functions:
-    """The functions of a template. It is what the SAM CLI calls a Lambda runner."""
+    """The functions of a template. It is what the SAM CLI calls a Lambda runner. What the template cannot know of this
+    machine, environment gives to those functions that have a variable of that name."""
 
     def __init__(self, template, build, environment, log):
         stacks, _ = SamLocalStackProvider.get_stacks(template_dictionary=template)
-        self.by_name = {f.name: Function(f.name, os.path.join(build, f.name, "bootstrap"), f.timeout,
-                                         {**(f.environment or {}).get("Variables", {}), **environment}, log)
-                        for f in SamFunctionProvider(stacks, ignore_code_extraction_warnings=True).get_all()}
+        self.by_name = {}
+        for f in SamFunctionProvider(stacks, ignore_code_extraction_warnings=True).get_all():
+            variables = {name: environment.get(name, value) for name, value in f.environment["Variables"].items()}
+            self.by_name[f.name] = Function(f.name, os.path.join(build, f.name, "bootstrap"), f.timeout, variables, log)
         self.last_error = threading.local()
 
     def is_debugging(self):
@@ -136,8 +140,9 @@ def serve(template, api, functions, port):
     properties = template["Resources"][api]["Properties"]
     gateway = Gateway(provider.api, functions, properties.get("GatewayResponses", {}), port)
     for route in provider.api.routes:
-        if properties.get("Auth") and route.methods != ["OPTIONS"] and not (isinstance(route.authorizer_object, LambdaAuthorizer)
-                and route.authorizer_object.lambda_name in functions.by_name):
+        guarded = isinstance(route.authorizer_object, LambdaAuthorizer) and route.authorizer_object.lambda_name in functions.by_name
+        opened = {f"{api} {method.lower()} {route.path}" for method in route.methods}
+        if properties.get("Auth") and not guarded and not opened <= rules.OPEN:
             raise Refused(f"{api}: the SAM CLI does not see the authorizer of {route.path}, which would be open to everyone")
     gateway.create()
     return gateway._app

@@ -2,9 +2,9 @@
 
     local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD    ORIGINS in the environment is the parameter AllowedOrigins
 
-It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, and then serves
-both APIs of the template at one address of this machine. Each function may do with the tables what its policies say. What
-it started it stops, by process id.
+It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, starts moto as KMS
+and a second latchkeyd as the issuer of people's tokens, and then serves both APIs of the template at one address of this
+machine. Each function may do with the tables and the key what its policies say. What it started it stops, by process id.
 """
 import json
 import os
@@ -64,23 +64,32 @@ def stop(process):
         process.wait()
 
 
-def develop(latchkeyd, dynamodb, log):
-    """Lets latchkeyd make what development needs. What it returns is its ready file."""
+def develop(started, log, latchkeyd, *flags):
+    """A latchkeyd in development mode. What it returns is its ready file."""
     with tempfile.TemporaryDirectory() as folder:
         ready = os.path.join(folder, "ready.json")
-        process = start([latchkeyd, "-dev", "-listen", "127.0.0.1:0", "-dynamodb", dynamodb, "-ready-file", ready], log, {})
-        try:
-            wait("latchkeyd", lambda: os.path.exists(ready), process)
-        finally:
-            stop(process)
+        started.append(start([latchkeyd, "-dev", "-listen", "127.0.0.1:0", "-ready-file", ready, *flags], log, {}))
+        wait("latchkeyd", lambda: os.path.exists(ready), started[-1])
         with open(ready, encoding="utf-8") as file:
             return json.load(file)
 
 
+def key_service(started, log):
+    """Starts moto, which plays KMS, and makes a key there. What it returns is its port and the key's id."""
+    port = apis.free_port()
+    started.append(start([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log))
+    wait("moto", lambda: listens(port), started[-1])
+    key = client("kms", f"http://127.0.0.1:{port}").create_key()
+    return port, key["KeyMetadata"]["KeyId"]
+
+
+def client(service, url):
+    return boto3.client(service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="local", aws_secret_access_key="local")
+
+
 def compare_tables(resources, dynamodb):
     """The tables that latchkeyd makes must be those of the template, which nobody else would look at here."""
-    client = boto3.client("dynamodb", endpoint_url=dynamodb, region_name="us-east-1",
-                          aws_access_key_id="local", aws_secret_access_key="local")
+    described = client("dynamodb", dynamodb)
 
     def shape(table):
         indexes = [{k: i[k] for k in ("IndexName", "KeySchema", "Projection")} for i in table.get("GlobalSecondaryIndexes", [])]
@@ -88,7 +97,7 @@ def compare_tables(resources, dynamodb):
                 "GlobalSecondaryIndexes": sorted(indexes, key=str)}
 
     for name, table in TABLES.items():
-        ours, there = shape(resources[name]["Properties"]), shape(client.describe_table(TableName=table)["Table"])
+        ours, there = shape(resources[name]["Properties"]), shape(described.describe_table(TableName=table)["Table"])
         if json.dumps(ours, sort_keys=True) != json.dumps(there, sort_keys=True):
             raise apis.Refused(f"{name}: the template has {json.dumps(ours)}, and latchkeyd made {json.dumps(there)}")
 
@@ -136,20 +145,27 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
                               "software.amazon.dynamodb.services.local.main.ServerRunner", "-inMemory", "-sharedDb",
                               "-disableTelemetry", "-port", str(dynamodb_port)], log))
         wait("DynamoDB Local", lambda: listens(dynamodb_port), started[0])
-        developed = develop(latchkeyd, dynamodb, log)
+        developed = develop(started, log, latchkeyd, "-dynamodb", dynamodb)
+        stop(started.pop())
         compare_tables(template["Resources"], dynamodb)
+        kms_port, sealing_key = key_service(started, log)
+        issuer = develop(started, log, latchkeyd)
+        template["Parameters"]["Issuers"]["Default"] = json.dumps([{"issuer": issuer["issuer_url"], "audience": ["latchkey"]}])
 
-        guarded = permissions.Server(permissions.Permissions(template, TABLES, log), dynamodb_port)
+        policies = permissions.Permissions(template, {**TABLES, "SealingKey": sealing_key}, log)
+        tables, kms = permissions.Server(policies, dynamodb_port), permissions.Server(policies, kms_port)
         functions = apis.Functions(template, os.path.abspath(build), {
-            "LATCHKEY_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{guarded.server_port}", "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
-            "LATCHKEY_AUDIT_TABLE": TABLES["Audit"]}, log)
+            "LATCHKEY_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{tables.server_port}", "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
+            "LATCHKEY_AUDIT_TABLE": TABLES["Audit"], "LATCHKEY_KMS_ENDPOINT": f"http://127.0.0.1:{kms.server_port}",
+            "LATCHKEY_SEALING_KEY_ID": sealing_key}, log)
         doors = apis.serve(template, "Doors", functions, port)
         management = apis.serve(template, "Management", functions, port)
         server = make_server("127.0.0.1", port, together(doors, management), threaded=True, request_handler=Quiet)
         url = f"http://127.0.0.1:{server.port}"
         announce(ready_path, {"url": url, "organization_id": developed["organization_id"],
-                              "management_key": developed["management_key"]})
-        print(f"\nLatchkey serves at {url}, as SAM would deploy it. Its management key is in {ready_path}, its log in {log.name}.\n"
+                              "management_key": developed["management_key"], "jwt": issuer["jwt"], "issuer_url": issuer["issuer_url"]})
+        print(f"\nLatchkey serves at {url}, as SAM would deploy it. Its management key and an admin's token are in {ready_path},\n"
+              f"its log in {log.name}. Other people sign in at {issuer['issuer_url']}.\n"
               "Ctrl-C stops it.\n", flush=True)
         server.serve_forever()
     except KeyboardInterrupt:
@@ -164,7 +180,7 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
             os.remove(ready_path)
         if functions:
             functions.stop()
-        for process in started:
+        for process in reversed(started):
             stop(process)
 
 

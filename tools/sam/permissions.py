@@ -1,4 +1,4 @@
-"""Stands before DynamoDB Local and lets each function do only what the template's policies let it, as IAM does on AWS.
+"""Stands before DynamoDB Local and KMS and lets each function do only what the template's policies let it, as IAM does on AWS.
 
 A function is known by its access key id, which is its name. Like rules.py, which reads the policies, this knows the forms of
 policy that the template has and no others. It is a model of IAM, not IAM.
@@ -16,7 +16,10 @@ WRITES = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "Con
 
 
 def needs(operation, request):
-    """What a request needs: action, table or table/index/name, and the partition, for each item that it names."""
+    """What a request needs: action, table or table/index/name, and the partition, for each item that it names. Of KMS:
+    action, key, and for what the encryption context says that it is."""
+    if operation.startswith("kms:"):
+        return [(operation, request.get("KeyId", "*"), "latchkey" if request.get("EncryptionContext", {}).get("latchkey") else "")]
     if operation == "TransactWriteItems":
         return [need for item in request["TransactItems"] for kind, write in item.items() for need in needs(WRITES[kind], write)]
     if operation == "BatchGetItem":
@@ -33,30 +36,32 @@ def needs(operation, request):
 
 
 class Permissions:
-    """The permissions of a template's functions on its tables, which have other names here."""
+    """The permissions of a template's functions on its tables and its key, which have other names here."""
 
-    def __init__(self, template, tables, log):
-        self.names, self.log = {there: name for name, there in tables.items()}, log
+    def __init__(self, template, names, log):
+        self.names, self.log = {there: name for name, there in names.items()}, log
         self.granted = {name: rules.granted({"Policies": [{"PolicyDocument": p} for p in r["Properties"]["Policies"]]})
                         for name, r in template["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
 
     def refused(self, function, operation, request):
         """The first need of a request that the function has no permission for, None if it has all."""
-        for action, resource, partition in needs(operation, request):
+        for action, resource, bound in needs(operation, request):
             table, _, index = resource.partition("/")
             name = self.names.get(table, table) + ("/" + index if index else "")
-            if not any((action, name) == row[:2] and fnmatch.fnmatchcase(partition, row[2] or "*")
+            if not any((action, name) == row[:2] and fnmatch.fnmatchcase(bound, row[2] or "*")
                        for row in self.granted.get(function, ())):
-                return f"{function} may not {action} {name} {partition}".strip()
+                return f"{function} may not {action} {name} {bound}".strip()
         return None
 
 
 class Server(http.server.ThreadingHTTPServer):
+    """It stands before the service at a port of this machine: DynamoDB or KMS."""
+
     daemon_threads = True
 
     def __init__(self, permissions, port):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.permissions, self.dynamodb = permissions, port
+        self.permissions, self.service = permissions, port
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_):
@@ -67,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
-    onward = None  # this connection's own to DynamoDB Local
+    onward = None  # this connection's own to the service
 
     def log_message(self, *_):
         pass
@@ -75,14 +80,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         function = re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1]
-        refused = self.server.permissions.refused(function, self.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))
+        service, _, operation = self.headers["X-Amz-Target"].rpartition(".")
+        if service == "TrentService":  # as KMS calls itself
+            operation = "kms:" + operation
+        refused = self.server.permissions.refused(function, operation, json.loads(body))
         if refused:
             print("DENIED:", refused, file=self.server.permissions.log, flush=True)
             self.send(400, {"Content-Type": "application/x-amz-json-1.0"},
                       json.dumps({"__type": "com.amazon.coral.service#AccessDeniedException", "message": refused}).encode())
             return
         if self.onward is None:
-            self.onward = http.client.HTTPConnection("127.0.0.1", self.server.dynamodb)
+            self.onward = http.client.HTTPConnection("127.0.0.1", self.server.service)
         self.onward.request("POST", self.path, body, dict(self.headers))
         answer = self.onward.getresponse()
         self.send(answer.status, dict(answer.headers), answer.read())

@@ -6,32 +6,56 @@ import json
 import re
 import sys
 
-KEYS, AUDIT = "Keys", "Audit"
+KEYS, AUDIT, SEALING_KEY = "Keys", "Audit", "SealingKey"
 BY_ORGANIZATION, BY_PROJECT = "Keys/index/by-organization", "Keys/index/by-project"
 
-# A change of a key: its two items, its organization's count, and the audit entry. Whoever reads a key may have to make
-# one, since it finishes what a crash has left closing.
-CHANGE = {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")}
+# A change of a key: its two items, its organization's count, the answer that was kept of its creation, whose secret goes
+# with a revocation, and the audit entry. Whoever reads a key may have to make one, since it finishes what a crash has
+# left closing.
+CHANGE = {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("UpdateItem", KEYS, "I#*"),
+          ("PutItem", AUDIT, "")}
 READ = {("Query", KEYS, "K#*")}
 LIST = READ | {("BatchGetItem", KEYS, "K#*"), ("Query", BY_ORGANIZATION, "")}
+PLAN = {("GetItem", KEYS, "O#*")}
+ROOM = PLAN | LIST  # a full plan lists its keys and ends the expired
 
-# What each function may do: action, resource, and the partitions that it is bound to. Nothing else, and nobody may
-# update or delete an audit entry.
+# To answer the same request again: the answer is kept sealed, and opened for whoever lost it. KMS is asked about nothing
+# but what is sealed for one purpose.
+REPLAY = {("GetItem", KEYS, "I#*"), ("PutItem", KEYS, "I#*"),
+          ("kms:GenerateDataKey", SEALING_KEY, "latchkey"), ("kms:Decrypt", SEALING_KEY, "latchkey")}
+
+# What each function may do: action, resource, and what it is bound to: the partitions of a table, what a sealed thing is
+# for. Nothing else. Nobody may update or delete an audit entry, and AuditTrail alone may read one.
 PERMISSIONS = {
-    "Create": CHANGE | LIST | {("GetItem", KEYS, "O#*")},  # a full plan lists its keys and ends the expired
-    "List": CHANGE | LIST | {("Query", BY_PROJECT, "")},
+    "Create": CHANGE | ROOM | REPLAY,
+    "List": CHANGE | LIST | PLAN | {("Query", BY_PROJECT, "")},
     "Get": CHANGE | READ,
-    "Revoke": CHANGE | READ,
-    "Rotate": CHANGE | READ,
+    "Update": CHANGE | ROOM,
+    "Revoke": CHANGE | READ | PLAN,  # at /envelope a plan without keys refuses before a key is missed
+    "Archive": CHANGE | READ,
+    "Reactivate": CHANGE | ROOM,
+    "Rotate": CHANGE | READ | REPLAY,
+    "AuditTrail": {("Query", AUDIT, "")},
+    "Organization": PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")},
     "Verify": READ | {("UpdateItem", KEYS, "K#*")},
     "Authorizer": {("UpdateItem", KEYS, "K#*")},
 }
 
-# Routes without an authorizer: the function asks about the key itself. And a preflight has no key, as browsers send none.
+# Routes without an authorizer: the function asks about the key or the token itself. And a preflight has neither, as
+# browsers send none.
 DOORS = {"Doors post /v1/api-keys/verify", "Doors get /v1/api-keys/me", "Doors any /v1/authorize"}
-PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/me"} | {
-    "Management options /v1/api-keys" + rest for rest in ("", "/{id}", "/{id}/rotate", "/{id}/rotate/end", "/{id}/rotate/extend")}
-OPEN = DOORS | PREFLIGHTS
+ENVELOPE = {"Management post /envelope/v1/api-keys", "Management get /envelope/v1/api-keys",
+            "Management delete /envelope/v1/api-keys/{id}"}
+PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/me"} | {"Management options " + path for path in (
+    "/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/archive", "/v1/api-keys/{id}/reactivate", "/v1/api-keys/{id}/rotate",
+    "/v1/api-keys/{id}/rotate/end", "/v1/api-keys/{id}/rotate/extend", "/v1/keys", "/v1/keys/{id}", "/v1/audit", "/v1/organization",
+    "/v1/organizations/{id}", "/envelope/v1/api-keys", "/envelope/v1/api-keys/{id}", "/organizations/api-keys",
+    "/organizations/api-keys/{id}", "/organizations/api-keys/{id}/reactivate")}
+OPEN = DOORS | ENVELOPE | PREFLIGHTS
+
+SEALS, NOTHING = "Idempotent", {"Ref": "AWS::NoValue"}
+PURPOSE = {"Null": {"kms:EncryptionContext:latchkey": "false"}}  # the encryption context says for what it is
+ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
 
 BASIC = re.compile(r"arn:[a-z-]+:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole")  # writes logs
 
@@ -51,20 +75,36 @@ def as_list(value):
     return value if isinstance(value, list) else [value]
 
 
+def statements(role):
+    """The statements of a role. One that stands behind the condition of the sealing key counts as there."""
+    for policy in role.get("Policies", []):
+        for s in as_list(policy["PolicyDocument"]["Statement"]):
+            wanted = s.get("Fn::If", [None, None, None])
+            yield wanted[1] if wanted == [SEALS, wanted[1], NOTHING] else s
+
+
+def bounds(s):
+    """What a statement's condition binds it to. What cannot be read binds to what no table has."""
+    condition = s.get("Condition", {})
+    if not condition:
+        return [""]
+    if condition == PURPOSE:
+        return ["latchkey"]
+    leading = condition.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys")
+    if condition == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": leading}}:
+        return as_list(leading)
+    return [json.dumps(condition)]
+
+
 def granted(role):
     """The permissions of a role as rows of PERMISSIONS. What no row can say is a row that no table has."""
     rows = set()
-    for policy in role.get("Policies", []):
-        for s in as_list(policy["PolicyDocument"]["Statement"]):
-            if s["Effect"] != "Allow" or set(s) - {"Effect", "Action", "Resource", "Condition"}:
-                rows.add(("unknown", json.dumps(s), ""))
-                continue
-            condition = s.get("Condition", {})
-            leading = condition.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [""])
-            if condition and condition != {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": leading}}:
-                leading = [json.dumps(condition)]
-            rows |= {(a.removeprefix("dynamodb:"), name_of(r), p)
-                     for a in as_list(s["Action"]) for r in as_list(s["Resource"]) for p in as_list(leading)}
+    for s in statements(role):
+        if s.get("Effect") != "Allow" or set(s) - {"Effect", "Action", "Resource", "Condition"}:
+            rows.add(("unknown", json.dumps(s), ""))
+            continue
+        rows |= {(a.removeprefix("dynamodb:"), name_of(r), b)
+                 for a in as_list(s["Action"]) for r in as_list(s["Resource"]) for b in bounds(s)}
     return rows
 
 
@@ -170,7 +210,29 @@ def tables(resources):
                 yield f"{name} has no {property}"
 
 
-RULES = [permissions, authorizers, paths, functions, alias, tables]
+def sealing(resources):
+    """The one key of KMS is there if it is wanted, is known to those alone who may ask about it, and gives nobody more than
+    the policies of the functions do."""
+    keys = of_type(resources, "AWS::KMS::Key")
+    if keys.keys() != {SEALING_KEY}:
+        yield f"the keys of KMS are {sorted(keys)}"
+    for name, r in keys.items():
+        p = r["Properties"]
+        if r.get("Condition") != SEALS:
+            yield f"{name} costs also those who do not want it"
+        if not p.get("EnableKeyRotation"):
+            yield f"{name} never changes"
+        if [{k: s.get(k) for k in ("Effect", "Principal", "Condition")} for s in as_list(p["KeyPolicy"]["Statement"])] != [
+                {"Effect": "Allow", "Principal": ACCOUNT, "Condition": None}]:
+            yield f"{name}: its own policy says more than that the account's policies count"
+    for name, r in of_type(resources, "AWS::Lambda::Function").items():
+        told = r["Properties"].get("Environment", {}).get("Variables", {}).get("LATCHKEY_SEALING_KEY_ID")
+        may = REPLAY <= PERMISSIONS.get(name, set())
+        if told != ({"Fn::If": [SEALS, {"Ref": SEALING_KEY}, ""]} if may else None):
+            yield f"{name} is told of the sealing key as {told}"
+
+
+RULES = [permissions, authorizers, paths, functions, alias, tables, sealing]
 
 
 def breaches(template):

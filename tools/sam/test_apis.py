@@ -83,13 +83,28 @@ class Management(unittest.TestCase):
         self.assertEqual(functions.asked["Authorizer"]["stageVariables"], {"latchkey_door": "management"})
 
     def test_a_preflight_reaches_its_function_without_a_key_and_nothing_else_does(self):
-        for path, function in (("", "Create"), ("/1", "Get"), ("/1/rotate", "Rotate"), ("/1/rotate/end", "Rotate"),
-                               ("/1/rotate/extend", "Rotate")):
+        for path, function, method in (
+                ("/v1/api-keys", "Create", "POST"), ("/v1/api-keys/1", "Get", "PATCH"), ("/v1/api-keys/1/rotate", "Rotate", "POST"),
+                ("/v1/api-keys/1/rotate/end", "Rotate", "POST"), ("/v1/api-keys/1/rotate/extend", "Rotate", "POST"),
+                ("/v1/api-keys/1/archive", "Archive", "POST"), ("/v1/api-keys/1/reactivate", "Reactivate", "PUT"),
+                ("/v1/keys", "Create", "GET"), ("/v1/keys/1", "Revoke", "DELETE"), ("/v1/audit", "AuditTrail", "GET"),
+                ("/v1/organization", "Organization", "GET"), ("/v1/organizations/1", "Organization", "PUT"),
+                ("/organizations/api-keys", "Create", "POST"), ("/organizations/api-keys/1", "Archive", "DELETE"),
+                ("/organizations/api-keys/1/reactivate", "Reactivate", "PUT")):
             functions = Functions(**{function: {"statusCode": 204, "headers": {"Vary": "Origin"}, "body": ""}})
-            answer = client("Management", functions).options("/v1/api-keys" + path)
+            answer = client("Management", functions).options(path)
             self.assertEqual((answer.status_code, answer.headers["Vary"], list(functions.asked)), (204, "Origin", [function]))
             self.assertEqual(functions.asked[function]["httpMethod"], "OPTIONS")
-            self.answer(401, "unknown", "GET" if path == "/1" else "POST", "/v1/api-keys" + path, headers={})
+            self.answer(401, "unknown", method, path, headers={})
+
+    def test_the_envelope_reaches_its_functions_unasked_and_they_answer_in_its_form(self):
+        for method, path, function in (("POST", "", "Create"), ("GET", "", "List"), ("DELETE", "/lk_live_1", "Revoke"),
+                                       ("OPTIONS", "", "Create"), ("OPTIONS", "/lk_live_1", "Revoke")):
+            for headers in ({}, KEY):
+                functions = Functions(**{function: {"statusCode": 401, "headers": {"Content-Type": "application/json"}, "body": "{}"}})
+                answer = client("Management", functions).open("/envelope/v1/api-keys" + path, method=method, headers=headers)
+                self.assertEqual((answer.status_code, answer.text, list(functions.asked)), (401, "{}", [function]))
+                self.assertNotIn("authorizer", functions.asked[function]["requestContext"])
 
     def test_an_authorizer_that_the_sam_cli_would_skip_is_refused(self):
         broken = copy.deepcopy(TEMPLATE)

@@ -8,7 +8,7 @@ from samcli.yamlhelper import yaml_parse
 from permissions import Permissions
 
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "template.yaml"), encoding="utf-8") as file:
-    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit"}, io.StringIO())
+    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit", "SealingKey": "key-1"}, io.StringIO())
 
 
 def key(pk, table="keys"):
@@ -23,12 +23,24 @@ def query(pk, **more):
     return {"TableName": "keys", "KeyConditionExpression": "#pk = :pk AND #sk < :sk", "ExpressionAttributeValues": {":pk": {"S": pk}}, **more}
 
 
+def kms(key="key-1", context=None):
+    return {"KeyId": key, "CiphertextBlob": "x", **({} if context is None else {"EncryptionContext": context})}
+
+
+FOR_ONE = {"latchkey": "9f86d081"}
 MAY = [
     ("Authorizer", "UpdateItem", key("K#1")),
     ("Get", "Query", query("K#1")),
     ("List", "Query", query("org_1#shop", IndexName="by-project")),
     ("List", "BatchGetItem", {"RequestItems": {"keys": {"Keys": [key("K#1")["Key"], key("K#2")["Key"]]}}}),
     ("Create", "TransactWriteItems", {"TransactItems": [{"Put": put("K#1", "keys")}, {"Update": key("O#org_1")}, {"Put": put("org_1", "audit")}]}),
+    ("Create", "TransactWriteItems", {"TransactItems": [{"Put": put("K#1", "keys")}, {"Put": put("I#1", "keys")}]}),
+    ("Revoke", "TransactWriteItems", {"TransactItems": [{"Update": key("I#1")}]}),
+    ("Create", "GetItem", key("I#1")),
+    ("Rotate", "kms:GenerateDataKey", kms(context=FOR_ONE)),
+    ("Create", "kms:Decrypt", kms(context=FOR_ONE)),
+    ("AuditTrail", "Query", {**query("org_1"), "TableName": "audit"}),
+    ("Organization", "TransactWriteItems", {"TransactItems": [{"Update": key("O#org_1")}, {"Put": put("org_1", "audit")}]}),
 ]
 MAY_NOT = {
     "Authorizer may not UpdateItem Keys O#org_1": ("Authorizer", "UpdateItem", key("O#org_1")),
@@ -40,6 +52,20 @@ MAY_NOT = {
     "Get may not Scan Keys": ("Get", "Scan", {"TableName": "keys"}),
     "Get may not GetItem other K#1": ("Get", "GetItem", key("K#1", "other")),
     "Nobody may not GetItem Keys K#1": ("Nobody", "GetItem", key("K#1")),
+    "Revoke may not GetItem Keys I#1": ("Revoke", "GetItem", key("I#1")),
+    "Revoke may not PutItem Keys I#1": ("Revoke", "TransactWriteItems", {"TransactItems": [{"Put": put("I#1", "keys")}]}),
+    "Revoke may not kms:Decrypt SealingKey latchkey": ("Revoke", "kms:Decrypt", kms(context=FOR_ONE)),
+    "Create may not kms:Decrypt SealingKey": ("Create", "kms:Decrypt", kms()),
+    "Rotate may not kms:GenerateDataKey SealingKey": ("Rotate", "kms:GenerateDataKey", kms(context={"other": "x"})),
+    "Create may not kms:Decrypt key-2 latchkey": ("Create", "kms:Decrypt", kms("key-2", FOR_ONE)),
+    "Create may not kms:Decrypt * latchkey": ("Create", "kms:Decrypt", {"CiphertextBlob": "x", "EncryptionContext": FOR_ONE}),
+    "Create may not kms:Encrypt SealingKey latchkey": ("Create", "kms:Encrypt", kms(context=FOR_ONE)),
+    "Get may not Query Audit org_1": ("Get", "Query", {**query("org_1"), "TableName": "audit"}),
+    "AuditTrail may not PutItem Audit org_1": ("AuditTrail", "PutItem", put("org_1", "audit")),
+    "AuditTrail may not Query Keys K#1": ("AuditTrail", "Query", query("K#1")),
+    "Organization may not Query Keys K#1": ("Organization", "Query", query("K#1")),
+    "Organization may not PutItem Keys O#org_1": ("Organization", "PutItem", put("O#org_1", "keys")),
+    "Organization may not UpdateItem Audit org_1": ("Organization", "TransactWriteItems", {"TransactItems": [{"Update": key("org_1", "audit")}]}),
 }
 
 

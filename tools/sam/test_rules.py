@@ -17,6 +17,18 @@ def operation(r, method, path):
     return r["Management"]["Properties"]["Body"]["paths"][path][method]
 
 
+def sealing(r, function):
+    return statements(r, function)[-1]
+
+
+def key_policy(r):
+    return r["SealingKey"]["Properties"]["KeyPolicy"]["Statement"][0]
+
+
+def environment(r, function):
+    return r[function]["Properties"]["Environment"]["Variables"]
+
+
 def authorizer(r):
     return r["Management"]["Properties"]["Body"]["components"]["securitySchemes"]["Latchkey"]["x-amazon-apigateway-authorizer"]
 
@@ -31,6 +43,26 @@ BROKEN = {
     "an action too many": (lambda r: statements(r, "Verify")[0]["Action"].append("dynamodb:PutItem"), "Verify may ('PutItem'"),
     "an audit entry deleted": (lambda r: statements(r, "Get")[2]["Action"].append("dynamodb:DeleteItem"), "'DeleteItem', 'Audit'"),
     "an action too few": (lambda r: statements(r, "Create")[0]["Action"].remove("dynamodb:Query"), "Create may not ('Query'"),
+    "the trail read by another": (lambda r: statements(r, "Organization")[1]["Action"].append("dynamodb:Query"), "Organization may ('Query', 'Audit'"),
+    "a kept answer read by another": (lambda r: statements(r, "Update")[2]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"].append("I#*"),
+                                      "Update may ('GetItem', 'Keys', 'I#*')"),
+    "a kept answer that stays": (lambda r: statements(r, "Archive")[1]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"].remove("I#*"),
+                                 "Archive may not ('UpdateItem', 'Keys', 'I#*')"),
+    "a key of KMS for another": (lambda r: statements(r, "Get").append(sealing(r, "Create")), "Get may ('kms:Decrypt', 'SealingKey'"),
+    "a key of KMS for any purpose": (lambda r: sealing(r, "Create")["Fn::If"][1].pop("Condition"), "Create may ('kms:Decrypt', 'SealingKey', '')"),
+    "more of a key of KMS": (lambda r: sealing(r, "Rotate")["Fn::If"][1].update(Action="kms:*"), "Rotate may ('kms:*', 'SealingKey', 'latchkey')"),
+    "any key of KMS": (lambda r: sealing(r, "Rotate")["Fn::If"][1].update(Resource="*"), "Rotate may ('kms:Decrypt', '*'"),
+    "a permission behind another condition": (lambda r: sealing(r, "Create")["Fn::If"].__setitem__(0, "HasDomain"), "Create may ('unknown'"),
+    "a permission or else another": (lambda r: sealing(r, "Create")["Fn::If"].__setitem__(2, {"Effect": "Allow", "Action": "*", "Resource": "*"}),
+                                     "Create may ('unknown'"),
+    "a sealing key for everybody": (lambda r: key_policy(r).update(Principal="*"), "SealingKey: its own policy says more"),
+    "a sealing key for another account": (lambda r: key_policy(r).update(Principal={"AWS": "arn:aws:iam::1:root"}), "SealingKey: its own policy says more"),
+    "a sealing key for ever the same": (lambda r: r["SealingKey"]["Properties"].update(EnableKeyRotation=False), "SealingKey never changes"),
+    "a sealing key for who does not want it": (lambda r: r["SealingKey"].pop("Condition"), "SealingKey costs also"),
+    "a second key of KMS": (lambda r: r.update(Another=copy.deepcopy(r["SealingKey"])), "the keys of KMS are ['Another', 'SealingKey']"),
+    "a sealing key not told of": (lambda r: environment(r, "Create").pop("LATCHKEY_SEALING_KEY_ID"), "Create is told of the sealing key as None"),
+    "a sealing key told of without condition": (lambda r: environment(r, "Rotate").update(LATCHKEY_SEALING_KEY_ID={"Ref": "SealingKey"}),
+                                                "Rotate is told of the sealing key as"),
     "any partition": (lambda r: statements(r, "Authorizer")[0].pop("Condition"), "Authorizer may ('UpdateItem', 'Keys', '')"),
     "another partition": (lambda r: statements(r, "Authorizer")[0].update(
         Condition={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}}), "'Keys', '*')"),
@@ -45,6 +77,9 @@ BROKEN = {
     "an unknown authorizer": (lambda r: operation(r, "get", "/v1/api-keys").update(security=[{"NONE": []}]), "get /v1/api-keys is open"),
     "a preflight that needs a key": (lambda r: operation(r, "options", "/v1/api-keys").update(security=[{"Latchkey": []}]),
                                      "options /v1/api-keys is not open"),
+    "an envelope that needs a key": (lambda r: operation(r, "get", "/envelope/v1/api-keys").update(security=[{"Latchkey": []}]),
+                                     "get /envelope/v1/api-keys is not open"),
+    "the trail open": (lambda r: operation(r, "get", "/v1/audit").update(security=[{"NONE": []}]), "get /v1/audit is open"),
     "a preflight of a door too few": (lambda r: r["Doors"]["Properties"]["Body"]["paths"]["/v1/api-keys/me"].pop("options"),
                                       "options /v1/api-keys/me is not open"),
     "a preflight too many": (lambda r: r["Doors"]["Properties"]["Body"]["paths"].update({"/v1/x": {"options": {}}}),

@@ -1,0 +1,20 @@
+// Command reactivate is the Lambda that brings archived keys back. It serves no other route.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reactivate:", err)
+		os.Exit(1)
+	}
+	a.API.Gate = gateway.Admitted{}
+	gateway.Start(gateway.Serve(a.API.Handler(a.API.Routes("reactivate")...), a.Log))
+}
