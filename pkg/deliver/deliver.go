@@ -1,0 +1,123 @@
+// Package deliver brings successors that were made by schedule to the owners of the keys which they replace: a signed
+// notice to the key's own rotation_webhook_url.
+//
+// Which keys are due, how often they are tried, and what an attempt means for them is lifecycle's to say; how a
+// notice is sent safely is webhook's. This room puts the one's parcel into the other's message. The notice is the one place
+// beside an answer where a plaintext leaves the service, and it goes to nobody but that address.
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/webhook"
+)
+
+// Deliverer delivers. Its fields are set once, before the first use.
+type Deliverer struct {
+	Keys   *lifecycle.Service
+	Sender *webhook.Sender
+	Log    *slog.Logger
+	Clock  func() time.Time // the time that receivers share, for the timestamps of signatures; nil: time.Now
+}
+
+// Run tries what is due, as lifecycle.Service.Deliver does, up to limit keys.
+func (d *Deliverer) Run(ctx context.Context, limit int) (lifecycle.Done, error) {
+	return d.Keys.Deliver(ctx, limit, d.send)
+}
+
+// notice is what the receiver gets: the ten fields of the answer to a rotation.
+type notice struct {
+	Type      string    `json:"type"`
+	Timestamp time.Time `json:"timestamp"`
+	Data      rotated   `json:"data"`
+}
+
+type rotated struct {
+	OldKeyID       apikey.ID  `json:"old_key_id"`
+	NewKeyID       apikey.ID  `json:"new_key_id"`
+	ProjectID      string     `json:"project_id"`
+	Name           string     `json:"name"`
+	Plaintext      string     `json:"key"`
+	KeyPrefix      string     `json:"key_prefix"`
+	Scopes         []string   `json:"scopes"`
+	ExpiresAt      *time.Time `json:"expires_at"`
+	CreatedAt      time.Time  `json:"created_at"`
+	GraceExpiresAt *time.Time `json:"grace_expires_at"`
+}
+
+// send makes one attempt and logs how it went, in words that hold nothing of the notice.
+func (d *Deliverer) send(ctx context.Context, p lifecycle.Parcel) lifecycle.Attempt {
+	secrets, err := d.secrets(ctx, p.Old.OrganizationID)
+	if err != nil || p.New.Key.RotationWebhookURL == nil {
+		d.log(ctx, &p, webhook.Result{Err: "no signing secret, or no address"})
+		return lifecycle.Missed
+	}
+	body, err := print(&p)
+	if err != nil {
+		d.log(ctx, &p, webhook.Result{Err: "the notice cannot be printed"})
+		return lifecycle.Missed
+	}
+	r := d.Sender.Send(ctx, *p.New.Key.RotationWebhookURL, webhook.Message{ID: p.ID, At: d.clock(), Body: body}, secrets...)
+	clear(body)
+	d.log(ctx, &p, r)
+	switch {
+	case r.Outcome == webhook.Delivered:
+		return lifecycle.Delivered
+	case r.Landed && r.Status == 0: // nobody said what became of it
+		return lifecycle.Doubtful
+	}
+	return lifecycle.Missed
+}
+
+func (d *Deliverer) clock() time.Time {
+	if d.Clock == nil {
+		return time.Now()
+	}
+	return d.Clock()
+}
+
+func (d *Deliverer) secrets(ctx context.Context, organizationID string) ([]webhook.Secret, error) {
+	texts, err := d.Keys.SigningSecrets(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	secrets := make([]webhook.Secret, len(texts))
+	for i, text := range texts {
+		if secrets[i], err = webhook.ParseSecret(text.Reveal()); err != nil {
+			return nil, err
+		}
+	}
+	return secrets, nil
+}
+
+// print is the notice as JSON.
+func print(p *lifecycle.Parcel) ([]byte, error) {
+	k := &p.New.Key
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(notice{"api_key.rotated", p.StartedAt, rotated{p.Old.ID, k.ID, k.ProjectID, k.Name, p.New.Plaintext.Reveal(), k.KeyPrefix, k.Scopes,
+		k.ExpiresAt, k.CreatedAt, p.Old.GraceExpiresAt}})
+	return bytes.TrimSpace(b.Bytes()), err
+}
+
+func (d *Deliverer) log(ctx context.Context, p *lifecycle.Parcel, r webhook.Result) {
+	level := slog.LevelInfo
+	if r.Outcome != webhook.Delivered {
+		level = slog.LevelWarn
+	}
+	d.Log.LogAttrs(ctx, level, "delivery",
+		slog.String("id", p.ID),
+		slog.String("key_prefix", p.New.Key.KeyPrefix),
+		slog.Int("attempt", p.Attempt),
+		slog.String("outcome", string(r.Outcome)),
+		slog.Int("status", r.Status),
+		slog.Float64("duration_ms", float64(r.Duration.Microseconds())/1000),
+		slog.String("error", r.Err))
+}
