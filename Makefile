@@ -6,7 +6,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model breaks check fmt bench dynamodb-local dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
+.PHONY: help run test model breaks check fmt bench dynamodb-local webhook-libs dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: ## run the benchmarks, and the authorizer's Lambda against a bare one whe
 
 dynamodb-local: ## fetch DynamoDB Local for the tests, once, and verify it
 	@tools/dynamodb-local/fetch
+
+webhook-libs: ## install independent Standard Webhooks libraries for the tests, once, by npm and pip
+	@tools/webhooks/install
 
 dynamodb: ## run DynamoDB Local in memory on port 8000 (PORT=8001 for another) until Ctrl-C
 	@folder=$$(tools/dynamodb-local/fetch) && exec java -Djava.library.path="$$folder" -cp "$$folder/*" \

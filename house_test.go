@@ -34,7 +34,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -65,6 +65,9 @@ var house = map[string]struct{ rooms, outside string }{
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},
 	"pkg/seal":   {"amazon", kms},
+
+	// One signed notice to one address of a customer's.
+	"pkg/webhook": {},
 
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
