@@ -34,7 +34,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -74,6 +74,9 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The AWS door: nothing else of the product may import Lambda or the adapter.
 	"pkg/gateway": {"apikey caller verify oidc", lambda + " " + adapter},
+
+	// What brings successors made by schedule to the owners of their predecessors.
+	"pkg/deliver": {"apikey lifecycle webhook", ""},
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},

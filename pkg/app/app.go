@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/deliver"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/oidc"
 	"github.com/latchkey/latchkey/pkg/plan"
 	"github.com/latchkey/latchkey/pkg/verify"
+	"github.com/latchkey/latchkey/pkg/webhook"
 )
 
 // Store is what the rooms need of one.
@@ -25,12 +27,13 @@ type Store interface {
 
 // App is the rooms, wired.
 type App struct {
-	Keys     *lifecycle.Service
-	Verifier *verify.Verifier
-	API      *httpapi.API
-	Store    Store
-	Settings Settings
-	Log      *slog.Logger
+	Keys      *lifecycle.Service
+	Verifier  *verify.Verifier
+	API       *httpapi.API
+	Deliverer *deliver.Deliverer
+	Store     Store
+	Settings  Settings
+	Log       *slog.Logger
 }
 
 // Ready says whether the store answers, by asking it for something that it need not have.
@@ -41,6 +44,9 @@ func (a *App) Ready(ctx context.Context) error {
 	}
 	return fmt.Errorf("is there a table %s, and may it be read? %w", a.Settings.KeysTable, err)
 }
+
+// senders is how many deliveries are under way at once.
+const senders = 32
 
 // New wires the rooms to a store.
 func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App, error) {
@@ -56,12 +62,13 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 		return nil, err
 	}
 	keys := &lifecycle.Service{Store: store, Plans: s.Plans, Format: format, Now: now, Grace: s.Grace, DefaultPlan: s.DefaultPlan,
-		AllowedScopes: s.AllowedScopes}
+		AllowedScopes: s.AllowedScopes, Window: s.Window, Cap: s.Cap, Quiet: s.Quiet, StaleAfter: s.StaleAfter, Senders: senders}
 	verifier := &verify.Verifier{Store: store, Format: format, Now: now}
 	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops, AllowedOrigins: s.AllowedOrigins,
 		PeopleOnly: s.PeopleOnly, KeysShapeScopes: s.KeysShapeScopes}
 	if len(s.Issuers) > 0 {
 		api.People = people.Verify
 	}
-	return &App{keys, verifier, api, store, s, log}, nil
+	deliverer := &deliver.Deliverer{Keys: keys, Sender: &webhook.Sender{}, Log: log}
+	return &App{keys, verifier, api, deliverer, store, s, log}, nil
 }

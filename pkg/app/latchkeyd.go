@@ -40,6 +40,7 @@ type options struct {
 	dynamodb    string
 	readyFile   string
 	clockOffset time.Duration
+	toLoopback  bool
 }
 
 // Latchkeyd runs the whole service in one process until ctx is done, then lets requests under way finish. An error says
@@ -74,6 +75,7 @@ func parseOptions(p Process) (o options, err error) {
 	flags.StringVar(&o.dynamodb, "dynamodb", "", "`URL` of DynamoDB, such as http://127.0.0.1:8000; without it everything is in memory and gone at the end")
 	flags.StringVar(&o.readyFile, "ready-file", "", "`path` of a JSON file to write once the service serves")
 	flags.DurationVar(&o.clockOffset, "clock-offset", 0, "development mode: how far the clock is ahead, such as 25h")
+	flags.BoolVar(&o.toLoopback, "webhooks-to-loopback", false, "development mode: notices may go to receivers on this machine, also by http")
 	if err := flags.Parse(p.Args); err != nil {
 		return o, err
 	}
@@ -83,6 +85,8 @@ func parseOptions(p Process) (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q: see latchkeyd -help", flags.Arg(0))
 	case o.clockOffset != 0 && !o.dev:
 		return o, errors.New("-clock-offset is for development: add -dev, or leave it out")
+	case o.toLoopback && !o.dev:
+		return o, errors.New("-webhooks-to-loopback is for development: add -dev, or leave it out")
 	case o.dev && !loopback(o.listen):
 		return o, fmt.Errorf("-listen %s: development mode serves on this machine only, with host and port, such as 127.0.0.1:8081", o.listen)
 	}
@@ -130,6 +134,8 @@ func (d *daemon) open(ctx context.Context, url string) (err error) {
 	if d.app, err = New(store, d.settings, now, d.log); err != nil {
 		return err
 	}
+	d.app.Deliverer.Sender.Loopback = d.options.toLoopback
+	d.app.Keys.LoopbackWebhooks = d.options.toLoopback
 	if d.options.dev {
 		d.app.Keys.Seal = sealer
 	} else if err := d.app.sealByKMS(d.process.Getenv); err != nil {
@@ -176,6 +182,10 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:               32 << 10,
 		ErrorLog:                     slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 	}
+	working, stop := context.WithCancel(ctx)
+	worked := make(chan struct{})
+	go func() { defer close(worked); d.work(working) }()
+	defer func() { stop(); <-worked }()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

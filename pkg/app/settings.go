@@ -28,13 +28,15 @@ type Settings struct {
 	PolicyAnswers  bool          // of the authorizer, to HTTP APIs which do not say
 	LogLevel       slog.Level    // from which on lines are written; default INFO
 
-	Issuers         []oidc.Issuer // of people's tokens; default none
-	PeopleOnly      bool          // keys cannot manage keys
-	Plans           plan.Table    // default plan.Default
-	DefaultPlan     string        // of organizations for which nobody names one; default plan.Free
-	AllowedScopes   []string      // service scopes of organizations for which operators name none; default none
-	KeysShapeScopes []string      // management scopes of keys made at /v1/keys, as far as their maker holds them; default none
-	SealingKeyID    string        // of KMS, for what an Idempotency-Key keeps; default none, and then none is taken
+	Issuers                        []oidc.Issuer // of people's tokens; default none
+	PeopleOnly                     bool          // keys cannot manage keys
+	Plans                          plan.Table    // default plan.Default
+	DefaultPlan                    string        // of organizations for which nobody names one; default plan.Free
+	AllowedScopes                  []string      // service scopes of organizations for which operators name none; default none
+	KeysShapeScopes                []string      // management scopes of keys made at /v1/keys, as far as their maker holds them; default none
+	Window, Cap, Quiet, StaleAfter time.Duration // of scheduled rotations and notices: see lifecycle.Service
+
+	SealingKeyID string // of KMS, for what an Idempotency-Key keeps; default none, and then none is taken
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
@@ -75,7 +77,34 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if err := s.readPeople(getenv); err != nil {
 		return s, err
 	}
+	if err := s.readTimes(getenv); err != nil {
+		return s, err
+	}
 	return s, s.readPlans(getenv)
+}
+
+// readTimes reads LATCHKEY_DELIVERY_WINDOW_SECONDS, LATCHKEY_ROTATION_CAP_SECONDS, LATCHKEY_QUIET_SECONDS and
+// LATCHKEY_STALE_DAYS (0: nobody is told of keys that are not used).
+func (s *Settings) readTimes(getenv func(string) string) error {
+	const day = 24 * 60 * 60
+	for _, t := range []struct {
+		name                   string
+		into                   *time.Duration
+		unit                   time.Duration
+		otherwise, least, most int
+	}{
+		{"LATCHKEY_DELIVERY_WINDOW_SECONDS", &s.Window, time.Second, 3 * day, 60, 14 * day},
+		{"LATCHKEY_ROTATION_CAP_SECONDS", &s.Cap, time.Second, 7 * day, 60, 90 * day},
+		{"LATCHKEY_QUIET_SECONDS", &s.Quiet, time.Second, 60 * 60, 1, 7 * day},
+		{"LATCHKEY_STALE_DAYS", &s.StaleAfter, 24 * time.Hour, 90, 0, lifecycle.MaxIntervalDays},
+	} {
+		n, err := wholeNumber(getenv, t.name, t.otherwise, t.least, t.most)
+		if err != nil {
+			return err
+		}
+		*t.into = time.Duration(n) * t.unit
+	}
+	return nil
 }
 
 func (s *Settings) readPeople(getenv func(string) string) (err error) {

@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -19,6 +20,7 @@ const (
 	attrClaimedAt     = "claimed_at"
 	attrCreatedAt     = "created_at"
 	attrPlan          = "plan"
+	attrSigning       = "signing" // absent: none yet
 )
 
 // organizationKey is where an organization is. Its form is known to IAM policies: O#*.
@@ -36,6 +38,9 @@ func (s *Store) Organization(ctx context.Context, id string) (lifecycle.Organiza
 	r := read(out.Item)
 	o := lifecycle.Organization{ID: id, Plan: r.text(attrPlan), ClaimedPlan: r.text(attrClaimedPlan), ClaimedAt: r.moment(attrClaimedAt),
 		ActiveKeys: r.number(attrActiveKeys), CreatedAt: r.moment(attrCreatedAt), Version: r.number(attrVersion)}
+	if out.Item[attrSigning] != nil {
+		r.parse(attrSigning, &o.Signing)
+	}
 	if out.Item[attrAllowedScopes] != nil {
 		o.AllowedScopes = r.list(attrAllowedScopes)
 	}
@@ -54,15 +59,25 @@ func (s *Store) PutOrganization(ctx context.Context, o lifecycle.Organization, e
 // organization writes all of o, except that ActiveKeys of one that exists stay as they are.
 func (s *Store) organization(o *lifecycle.Organization) step {
 	names := map[string]string{"#active": attrActiveKeys, "#claimed": attrClaimedPlan, "#claimed_at": attrClaimedAt, "#created": attrCreatedAt, "#n": attrVersion,
-		"#plan": attrPlan, "#scopes": attrAllowedScopes, "#v": attrSchema}
+		"#plan": attrPlan, "#scopes": attrAllowedScopes, "#signing": attrSigning, "#v": attrSchema}
 	values := item{":active": number(o.ActiveKeys), ":claimed": text(o.ClaimedPlan), ":claimed_at": moment(o.ClaimedAt), ":created": moment(o.CreatedAt), ":n": number(o.Version),
 		":plan": text(o.Plan), ":v": number(schemaVersion)}
 	change := "SET #active = if_not_exists(#active, :active), #claimed = :claimed, #claimed_at = :claimed_at, #created = :created, #n = :n, #plan = :plan, #v = :v"
+	var gone []string
 	if o.AllowedScopes != nil {
 		change += ", #scopes = :scopes"
 		values[":scopes"] = list(o.AllowedScopes)
 	} else {
-		change += " REMOVE #scopes"
+		gone = append(gone, "#scopes")
+	}
+	if o.Signing != nil {
+		change += ", #signing = :signing"
+		values[":signing"] = asJSON(o.Signing)
+	} else {
+		gone = append(gone, "#signing")
+	}
+	if len(gone) > 0 {
+		change += " REMOVE " + strings.Join(gone, ", ")
 	}
 	condition := "attribute_not_exists(#v)" // of every item, whatever else it lacks
 	if o.Version != 1 {

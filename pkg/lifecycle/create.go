@@ -98,6 +98,9 @@ func (s *Service) draft(by caller.Caller, o Organization, p plan.Plan, n New) (a
 		k.RateLimitPerMinute = new(p.DefaultPerMinute)
 	}
 	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: !runsTheService(n.Scopes)}
+	if err := s.mayReceive(k.RotationWebhookURL); err != nil {
+		return r, minted.Plaintext, err
+	}
 	if err := mayGrant(by, &k); err != nil {
 		return r, minted.Plaintext, err
 	}

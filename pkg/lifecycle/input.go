@@ -154,7 +154,22 @@ func (f *fieldErrors) metadata(m json.RawMessage) {
 func validWebhook(s string) bool {
 	u, err := url.Parse(s)
 	visible := func(c rune) bool { return c > ' ' && c <= '~' }
-	return err == nil && len(s) <= MaxURL && strings.TrimFunc(s, visible) == "" && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+	return err == nil && len(s) <= MaxURL && strings.TrimFunc(s, visible) == "" && u.Hostname() != "" && u.User == nil && u.Fragment == "" &&
+		(u.Scheme == "https" || u.Scheme == "http" && loopback(u))
+}
+
+// loopback says whether a URL names this machine, to which development may deliver, also by http.
+func loopback(u *url.URL) bool {
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && a.IsLoopback()
+}
+
+// mayReceive refuses an address on this machine where that is not development's.
+func (s *Service) mayReceive(address *string) error {
+	if u, err := url.Parse(orEmpty(address)); s.LoopbackWebhooks || err != nil || !loopback(u) {
+		return nil
+	}
+	return apikey.Invalid([]apikey.FieldError{{Pointer: "/rotation_webhook_url", Detail: "must not be on this machine: that is for development (latchkeyd -webhooks-to-loopback)"}})
 }
 
 // ParseCIDR reads a network, or a single address as a network of its own. An IPv4 network written as IPv6

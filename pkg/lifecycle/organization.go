@@ -183,6 +183,7 @@ func organizationEntry(by caller.Caller, now time.Time, before, after *Organizat
 		{"plan", orNull(before.Plan), orNull(after.Plan)},
 		{"claimed_plan", orNull(before.ClaimedPlan), orNull(after.ClaimedPlan)},
 		{"allowed_scopes", before.AllowedScopes, after.AllowedScopes},
+		{"signing_secrets", len(before.Signing), len(after.Signing)}, // how many: they are in no trail themselves
 	} {
 		if !reflect.DeepEqual(field.from, field.to) {
 			from, _ := json.Marshal(field.from) // strings alone

@@ -50,6 +50,8 @@ type Service struct {
 	Quiet      time.Duration // without use, after which it lives no longer; 0: 1 hour
 	StaleAfter time.Duration // without use, after which a key is told of; 0: never
 
+	LoopbackWebhooks bool // development: notices may go to this machine
+
 	rest func(context.Context) error // instead of pause, for tests that step through what meets
 }
 

@@ -99,6 +99,9 @@ func (s *Service) patch(ctx context.Context, by caller.Caller, r apikey.Record, 
 	if err := mayPatch(by, &r, &next); err != nil {
 		return Change{}, err
 	}
+	if err := s.mayReceive(p.RotationWebhookURL.V); err != nil {
+		return Change{}, err
+	}
 	if r.Closing == nil && reflect.DeepEqual(r.Key, next.Key) {
 		return Change{}, errNothingToDo
 	}

@@ -1,0 +1,61 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+const (
+	// perRun is how many keys one run looks at; what it leaves is the next one's.
+	perRun = 5000
+	// tick is how often latchkeyd looks for what is due. As a Lambda each is run once a minute.
+	tick = 5 * time.Second
+	// runTime bounds one run of latchkeyd's.
+	runTime = 50 * time.Second
+)
+
+// Sweep does what time has made due of keys, and logs that it did.
+func (a *App) Sweep(ctx context.Context) error {
+	done, err := a.Keys.Sweep(ctx, perRun)
+	a.ran(ctx, "sweep", done, err)
+	return err
+}
+
+// Deliver tries the deliveries that are due, and logs that it did.
+func (a *App) Deliver(ctx context.Context) error {
+	done, err := a.Deliverer.Run(ctx, perRun)
+	a.ran(ctx, "deliver", done, err)
+	return err
+}
+
+// ran logs a run in which something happened.
+func (a *App) ran(ctx context.Context, what string, done lifecycle.Done, err error) {
+	switch {
+	case err != nil:
+		a.Log.ErrorContext(ctx, what, "keys", done.Keys, "failed", done.Failed, "error", err)
+	case done.Failed > 0:
+		a.Log.WarnContext(ctx, what, "keys", done.Keys, "failed", done.Failed, "more", done.More)
+	case done.Keys > 0:
+		a.Log.InfoContext(ctx, what, "keys", done.Keys, "more", done.More)
+	}
+}
+
+// work does what is due, again and again, until ctx is done. Other processes on the same store may be doing the same.
+func (d *daemon) work(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		for _, run := range []func(context.Context) error{d.app.Sweep, d.app.Deliver} {
+			ctx, cancel := context.WithTimeout(ctx, runTime)
+			_ = run(ctx) // it is in the log
+			cancel()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
