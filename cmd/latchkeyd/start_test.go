@@ -19,7 +19,7 @@ import (
 // run runs latchkeyd to its end and returns what it said and its exit code.
 func run(t *testing.T, environment []string, flags ...string) (said string, code int) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), keytest.Binary(t), flags...)
+	c := exec.CommandContext(t.Context(), keytest.Binary(t), append([]string{"-listen", "127.0.0.1:0"}, flags...)...) // 8080 may be in use
 	c.Env = append([]string{}, environment...)
 	out, err := c.CombinedOutput()
 	if err != nil && c.ProcessState == nil {
