@@ -56,7 +56,7 @@ const (
 	VersionMismatch    Code = "version_mismatch" // If-Match names another version
 	OtherRequest       Code = "other_request"    // the Idempotency-Key was used for another body
 	SecretDestroyed    Code = "secret_destroyed" // the answer to be replayed held the secret of a key revoked since
-	NoIdempotency      Code = "no_idempotency"   // this service has nothing to seal answers with
+	NoSealingKey       Code = "no_sealing_key"   // this service has nothing to seal answers with
 	Internal           Code = "internal"
 )
 
@@ -101,7 +101,7 @@ var statuses = map[Code]struct {
 	VersionMismatch:    {http.StatusPreconditionFailed, "Version mismatch"},
 	OtherRequest:       {http.StatusUnprocessableEntity, "Other request"},
 	SecretDestroyed:    {http.StatusConflict, "Secret destroyed"},
-	NoIdempotency:      {http.StatusUnprocessableEntity, "No idempotency"},
+	NoSealingKey:       {http.StatusUnprocessableEntity, "No sealing key"},
 	Internal:           {http.StatusInternalServerError, "Internal error"},
 }
 

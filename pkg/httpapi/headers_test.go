@@ -194,7 +194,7 @@ func TestElsewhereAnIdempotencyKeyIsIgnored(t *testing.T) {
 func TestWithoutASealerAnIdempotencyKeyIsRefused(t *testing.T) {
 	d := newDoor(t)
 	d.Keys.Seal = nil
-	want(t, d.send(once("POST", "/v1/keys", d.manager.Plaintext.Reveal(), `{"name":"n"}`, "a")), 422, apikey.NoIdempotency)
+	want(t, d.send(once("POST", "/v1/keys", d.manager.Plaintext.Reveal(), `{"name":"n"}`, "a")), 422, apikey.NoSealingKey)
 	has(t, d.do("POST", "/v1/keys", `{"name":"n"}`), 201)
 }
 

@@ -76,6 +76,8 @@ func (a *API) Routes(functions ...string) []Route {
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/end", endpoint(a, http.StatusOK, readAct, a.endGrace)},
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/extend", endpoint(a, http.StatusOK, readExtension, a.extendGrace)},
 		{"audit", "GET", "/v1/audit", endpoint(a, http.StatusOK, readTrail, a.trail)},
+		{"webhooks", "GET", "/v1/webhooks/secret", endpoint(a, http.StatusOK, readNothing, a.signingSecret)},
+		{"webhooks", "POST", "/v1/webhooks/secret/rotate", endpoint(a, http.StatusOK, readNothing, a.rotateSigningSecret)},
 		{"organization", "GET", "/v1/organization", endpoint(a, http.StatusOK, readNothing, a.ownOrganization)},
 		{"organization", "GET", "/v1/organizations/{id}", endpointFor(a, (*API).keysToo, http.StatusOK, readOrganization, a.organization)},
 		{"organization", "PUT", "/v1/organizations/{id}", endpointFor(a, (*API).keysToo, http.StatusOK, readPlacing, a.setOrganization)},

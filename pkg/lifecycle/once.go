@@ -30,7 +30,7 @@ type Sealer interface {
 // the change's own transaction, so that there is neither the one without the other. The zero Once asks for nothing.
 //
 // A caller who asks for something else with a Token (another Body) is refused with OtherRequest. When the key was revoked
-// meanwhile its secret is destroyed, and the refusal is SecretDestroyed. Without a Sealer it is NoIdempotency.
+// meanwhile its secret is destroyed, and the refusal is SecretDestroyed. Without a Sealer it is NoSealingKey.
 type Once struct {
 	Token  string // an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07)
 	Method string
@@ -100,7 +100,7 @@ func (o *Once) again(ctx context.Context, s *Service, by caller.Caller) (*answer
 		return nil, nil
 	}
 	if s.Seal == nil {
-		return nil, apikey.Errorf(apikey.NoIdempotency, "This service was set up without a key to seal answers with, so it cannot take an Idempotency-Key. Leave it out.")
+		return nil, apikey.Errorf(apikey.NoSealingKey, "This service was set up without a key to seal answers with, so it cannot take an Idempotency-Key. Leave it out.")
 	}
 	kept, err := s.Store.Replay(ctx, o.id(by))
 	switch {

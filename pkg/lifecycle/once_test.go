@@ -373,7 +373,7 @@ func TestNothingIsMadeThatCannotBeSealedAndNothingGivenThatCannotBeOpened(t *tes
 
 		s.Seal = nil
 		_, err = v.do(s.admin(), s.Service, token("a"), keys)
-		wantCode(t, err, apikey.NoIdempotency)
+		wantCode(t, err, apikey.NoSealingKey)
 	})
 }
 

@@ -66,7 +66,7 @@ func (s *Service) SigningSecrets(ctx context.Context, organizationID string) ([]
 
 func (s *Service) signing(ctx context.Context, by caller.Caller, renew bool) ([]apikey.Plaintext, error) {
 	if s.Seal == nil {
-		return nil, apikey.Errorf(apikey.NoIdempotency, "This service was set up without a key to seal secrets with, so it signs no notices.")
+		return nil, apikey.Errorf(apikey.NoSealingKey, "This service was set up without a key to seal secrets with, so it signs no notices.")
 	}
 	now := s.now()
 	o, err := s.stored(ctx, by.OrganizationID)
