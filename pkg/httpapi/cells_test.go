@@ -49,6 +49,8 @@ POST   /v1/api-keys/verify    key                    401    403    403   200  40
 GET    /v1/api-keys/me                               401    404    404   404  200   200    200   200 200     200     200   200
 GET    /v1/authorize                                 401    401    401   401  403   403    403   403 403     200     403   403
 GET    /v1/audit                                     401    403    403   200  403   403    403   200 403     403     200   200
+GET    /v1/webhooks/secret                           401    403    403   200  403   200    403   403 403     403     200   200
+POST   /v1/webhooks/secret/rotate                    401    403    403   200  403   200    403   403 403     403     200   200
 GET    /v1/organization                              401    200    200   200  200   403    403   403 403     403     200   200
 GET    /v1/organizations/acme                        401    403    403   403  403   403    403   403 200     403     200   200
 PUT    /v1/organizations/acme nothing                401    403    403   403  403   403    403   403 200     403     200   200
