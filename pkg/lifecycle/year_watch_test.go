@@ -229,8 +229,12 @@ func (y *year) trail(l *line, e *audit.Entry) {
 		right = (was == "" || was == audit.RotationAbandoned) && !l.expired(e.At)
 	case audit.Rotated, audit.RotationAbandoned:
 		right = was == audit.RotationStarted
-		if e.Action == audit.RotationAbandoned && l.expired(e.At) { // there is nothing to go back to
+		switch {
+		case e.Action == audit.Rotated:
+		case l.expired(e.At): // there is nothing to go back to
 			y.leave(l)
+		case l.keys[len(l.keys)-1].held:
+			y.fail(l, "a key is taken away that its owner has")
 		}
 	case audit.RotationCompleted:
 		right = was == audit.Rotated

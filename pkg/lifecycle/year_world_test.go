@@ -477,7 +477,11 @@ func (y *year) open(n int) {
 		asked.RotationWebhookURL = new("https://example.com/rotated")
 	}
 	if y.IntN(8) == 0 {
-		l.expires = new(y.now.Add(yearDay + y.upTo(y.end.Sub(y.began))).Truncate(time.Second))
+		at := yearDay + y.upTo(y.end.Sub(y.began))
+		if y.IntN(2) == 0 { // soon after a rotation is due
+			at = time.Duration(*asked.RotationIntervalDays*(1+y.IntN(3)))*yearDay + y.upTo(3*yearDay)
+		}
+		l.expires = new(y.now.Add(at).Truncate(time.Second))
 		asked.ExpiresAt = &lifecycle.Moment{Time: *l.expires}
 	}
 	y.making = l
