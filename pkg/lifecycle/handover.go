@@ -35,6 +35,7 @@ const (
 	attemptTime   = 20 * time.Second    // that must be left of a run for another attempt
 	keepMargin    = 30 * 24 * time.Hour // for which a sealed successor may outlive its window
 	clocksApart   = 2 * time.Minute     // that a clock may be behind another
+	tellings      = 3                   // how often it is tried to write down how an attempt ended
 	perReceiver   = 2                   // attempts at once at one receiver, of one Deliver
 )
 
@@ -138,7 +139,14 @@ func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send f
 		return err
 	}
 	how := send(ctx, *parcel)
-	return s.change(context.WithoutCancel(ctx), "", func(ctx context.Context) (Change, error) { return s.attempted(ctx, parcel, how) })
+	ctx = context.WithoutCancel(ctx)
+	for range tellings {
+		err = s.change(ctx, "", func(ctx context.Context) (Change, error) { return s.attempted(ctx, parcel, how) })
+		if err == nil || s.pause(ctx) != nil {
+			break
+		}
+	}
+	return err
 }
 
 // receiver names whom a key's successors are brought to, so that the same is not asked too often at once.

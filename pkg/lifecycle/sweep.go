@@ -40,7 +40,7 @@ func (s *Service) Sweep(ctx context.Context, limit int) (Done, error) {
 
 // turns gives the keys that are due to do, a page of each part at a time, until what is left of ctx is less than enough.
 func (s *Service) turns(ctx context.Context, q *DueQuery, limit int, enough time.Duration, do func(context.Context, apikey.ID) error) (done Done, err error) {
-	q.Until, q.Limit = s.now(), min(duePage, max(1, limit/Shards))
+	q.Until, q.Limit = s.now(), min(duePage, max(1, limit/Shards/2)) // so that each part has its turn
 	seen := map[apikey.ID]bool{}
 	take := func(page []DueKey) (goOn bool) {
 		for _, d := range page {
