@@ -21,7 +21,7 @@ model: ## compare 100,000 random steps with the model of what they should do, an
 	@folder=$$(tools/dynamodb-local/fetch) && LATCHKEY_DYNAMODB_LOCAL=$$folder go test ./pkg/lifecycle -run '^TestModel$$' -v -timeout 20m \
 	  -model.steps $(or $(STEPS),100000) -model.dynamodb $(or $(DYNAMODB_STEPS),2000) -model.seed $(or $(SEED),0)
 
-breaks: ## break pkg/lifecycle on purpose, in 50 ways, and print what sees each (BREAK=word for some; about ten minutes)
+breaks: ## break pkg/lifecycle on purpose, in 53 ways, and print what sees each (BREAK=word for some; about ten minutes)
 	@python3 tools/breaks/breaks.py $(BREAK)
 
 check: check-format check-lint check-modules check-race check-fuzz ## run everything that a change must pass besides make test

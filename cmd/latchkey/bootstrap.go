@@ -20,7 +20,7 @@ type bootstrap struct {
 	Stack         string   `help:"The deployed stack; its region and account are those of your AWS command line." placeholder:"NAME" xor:"where"`
 	Dynamodb      string   `help:"Instead of a stack: DynamoDB's address. Tables are LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE." placeholder:"URL" xor:"where"`
 	Organization  string   `help:"The organization's id." default:"main"`
-	Plan          string   `help:"Its plan." default:"enterprise"`
+	Plan          string   `help:"Its plan, one of the service's." default:"enterprise"`
 	AllowedScopes []string `help:"Service scopes that its keys may have; * ends a prefix." default:"*"`
 	NewKey        bool     `help:"Make another management key although the organization exists."`
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
+var credentials = []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}
+
 // run runs latchkeyd to its end and returns what it said and its exit code.
 func run(t *testing.T, environment []string, flags ...string) (said string, code int) {
 	t.Helper()
@@ -44,7 +46,8 @@ func TestLatchkeydRefusesToStartWrongAndSaysWhatToDo(t *testing.T) {
 		"an argument":                  {nil, "serve", "unexpected argument"},
 		"a port alone":                 {nil, "-listen 8081", "with host and port"},
 		"no such database":             {nil, "-dev -dynamodb http://127.0.0.1:1", "is DynamoDB Local running"},
-		"a wrong brand":                {[]string{"LATCHKEY_BRAND=Not A Brand"}, "-listen 127.0.0.1:0", "a brand has"},
+		"a wrong brand":                {[]string{"LATCHKEY_BRAND=Not A Brand"}, "-listen 127.0.0.1:0", "LATCHKEY_BRAND"},
+		"people alone, and none":       {append(credentials, "LATCHKEY_MANAGEMENT_AUTH=jwt"), "-dynamodb http://127.0.0.1:1", "needs LATCHKEY_ISSUERS"},
 		"a wrong origin":               {[]string{"LATCHKEY_ALLOWED_ORIGINS=example.com"}, "-listen 127.0.0.1:0", "https://example.com"},
 		"a wrong number":               {[]string{"LATCHKEY_TRUSTED_HOPS=many"}, "-listen 127.0.0.1:0", "LATCHKEY_TRUSTED_HOPS"},
 		"too long a grace":             {[]string{"LATCHKEY_GRACE_SECONDS=604801"}, "-listen 127.0.0.1:0", "604800"},

@@ -147,7 +147,13 @@ func Invalid(fields []FieldError) error {
 }
 
 // Error is for logs and errors.Is chains; clients get the JSON.
-func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+func (e *Error) Error() string {
+	text := string(e.Code) + ": " + e.Message
+	for _, f := range e.Fields {
+		text += " " + f.Pointer + " " + f.Detail + "."
+	}
+	return text
+}
 
 // Unwrap is the Cause.
 func (e *Error) Unwrap() error { return e.Cause }

@@ -52,7 +52,10 @@ const senders = 32
 func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App, error) {
 	format, err := apikey.NewFormat(s.Brand, s.RetiredBrands...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("LATCHKEY_BRAND or LATCHKEY_RETIRED_BRANDS: %w", err)
+	}
+	if s.PeopleOnly && len(s.Issuers) == 0 {
+		return nil, errors.New("LATCHKEY_MANAGEMENT_AUTH=jwt needs LATCHKEY_ISSUERS: nobody could manage keys")
 	}
 	if s.Plans == nil {
 		s.Plans = plan.Default()

@@ -65,7 +65,7 @@ func developmentIssuer(url string, s *Settings, now func() time.Time) (*issuer.I
 
 // development adds to the routes what development mode serves beside them, and to the greeting how to begin.
 func (d *daemon) development(ctx context.Context, hello *ready) error {
-	issued, _, err := d.app.Bootstrap(ctx, First{Organization: DevOrganization, Plan: "enterprise", AllowedScopes: []string{"*"},
+	issued, _, err := d.app.Bootstrap(ctx, First{Organization: DevOrganization, Plan: d.app.Settings.Plans.Largest(), AllowedScopes: []string{"*"},
 		NewKey: true, By: "latchkeyd"})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -112,6 +113,13 @@ func (w written) plan(name string) (Plan, error) {
 		return p, errors.New("highest_per_day must be at least 1, or null for no bound")
 	}
 	return p, nil
+}
+
+// Largest is the name of the plan with the most keys; of several, with the highest limits.
+func (t Table) Largest() string {
+	return slices.MaxFunc(slices.Sorted(maps.Keys(t)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(t[a].Keys, t[b].Keys), cmp.Compare(t[a].HighestPerMinute, t[b].HighestPerMinute))
+	})
 }
 
 // Managed says whether the plan has keys at all.

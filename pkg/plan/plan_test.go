@@ -81,3 +81,12 @@ func TestAnIllFormedTableIsRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLargestPlanHasTheMostKeys(t *testing.T) {
+	if got := plan.Default().Largest(); got != "enterprise" {
+		t.Errorf("of the default table: %s", got)
+	}
+	if got := (plan.Table{"a": {Name: "a", Keys: 5, HighestPerMinute: 60}, "b": {Name: "b", Keys: 5, HighestPerMinute: 61}, "c": {Name: "c"}}).Largest(); got != "b" {
+		t.Errorf("of another: %s", got)
+	}
+}

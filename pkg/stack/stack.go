@@ -36,7 +36,7 @@ func Environment(ctx context.Context, name string) (map[string]string, error) {
 		"AWS_SESSION_TOKEN": credentials.SessionToken,
 	}
 	for variable, of := range map[string]string{"LATCHKEY_KEYS_TABLE": "KeysTable", "LATCHKEY_AUDIT_TABLE": "AuditTable",
-		"LATCHKEY_BRAND": "Brand", "LATCHKEY_RETIRED_BRANDS": "RetiredBrands"} {
+		"LATCHKEY_BRAND": "Brand", "LATCHKEY_RETIRED_BRANDS": "RetiredBrands", "LATCHKEY_PLANS": "Plans", "LATCHKEY_DEFAULT_PLAN": "DefaultPlan"} {
 		environment[variable] = found[of]
 	}
 	if environment["LATCHKEY_KEYS_TABLE"] == "" || environment["LATCHKEY_AUDIT_TABLE"] == "" {

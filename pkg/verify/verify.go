@@ -235,7 +235,7 @@ func (d Decision) Message() string {
 var messages = map[apikey.Code]string{
 	apikey.Valid:             "The key is valid.",
 	apikey.MissingKey:        "Send an API key in the header Authorization: Bearer lk_live_…",
-	apikey.MalformedKey:      "This is not a key of this service. Check that it was copied whole.",
+	apikey.MalformedKey:      "This is not a key of this service. Check that it was copied whole. A person's token does not count here.",
 	apikey.UnknownKey:        "No such key.",
 	apikey.ManagementKeyOnly: "A key with management scopes alone opens no protected API. Use a service key.",
 	apikey.AddressNotAllowed: "The key may not be used from this address.",

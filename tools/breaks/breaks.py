@@ -19,7 +19,7 @@ BREAKS = [
     ("reactivate does not ask the plan","pkg/lifecycle/organization.go","o, p, err := s.room(ctx, by, true)\n","o, p, err := s.room(ctx, by, false)\n\tp.Keys = plan.Unlimited\n"),
     ("a full plan does not end its expired keys","pkg/lifecycle/organization.go","place && p.Managed() && o.ActiveKeys >= p.Keys {","false && o.ActiveKeys >= p.Keys {"),
     ("a token's plan goes before the operators'","pkg/lifecycle/organization.go","cmp.Or(o.Plan, o.ClaimedPlan,","cmp.Or(o.ClaimedPlan, o.Plan,"),
-    ("a token's plan is not noted","pkg/lifecycle/organization.go","func(o *Organization) { o.ClaimedPlan = claim }","func(o *Organization) { _ = claim }"),
+    ("a token's plan is not noted","pkg/lifecycle/organization.go","func(o *Organization) { o.hear(by) })","func(*Organization) {})"),
     ("update forgets the allowed scopes","pkg/lifecycle/update.go","mayServe(s.allowed(o), added)","mayServe(append(s.allowed(o), \"*\"), added)"),
     ("update forgets the plan's highest limits","pkg/lifecycle/update.go","perMinute := joins || raised(before.RateLimitPerMinute, after.RateLimitPerMinute)","perMinute := joins"),
     ("a key that stops to run the service is not bound by the plan","pkg/lifecycle/update.go","joins := !runsTheService(after.Scopes) &&","joins := false && !runsTheService(after.Scopes) &&"),
