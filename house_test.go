@@ -91,14 +91,17 @@ var house = map[string]struct{ rooms, outside string }{
 	"functions/audit":        {"app gateway", ""},
 	"functions/authorizer":   {"app gateway", ""},
 	"functions/create":       {"app gateway", ""},
+	"functions/deliver":      {"app gateway", ""},
 	"functions/get":          {"app gateway", ""},
 	"functions/list":         {"app gateway", ""},
 	"functions/organization": {"app gateway", ""},
 	"functions/reactivate":   {"app gateway", ""},
 	"functions/revoke":       {"app gateway", ""},
 	"functions/rotate":       {"app gateway", ""},
+	"functions/sweep":        {"app gateway", ""},
 	"functions/update":       {"app gateway", ""},
 	"functions/verify":       {"app gateway", ""},
+	"functions/webhooks":     {"app gateway", ""},
 
 	// What the authorizer's Lambda costs, beside bootstraps that do less.
 	"bench/lambda": {"apikey app caller dynamo lifecycle verify", aws},

@@ -3,7 +3,7 @@
 //
 // [Serve] is for the functions behind an API: one proxy event becomes one request of an http.Handler. [Authorizer] stands
 // before an API: it asks verify about the key of an event, and tells the API what it may rely on. [Admitted] is how a
-// function of the management API learns what the authorizer decided.
+// function of the management API learns what the authorizer decided. [Scheduled] is for the functions that a clock starts.
 //
 // It promises that the decision comes from the authorizer's context of the event alone, which no header, query or body
 // can touch; that a request without a decision is refused; and that what cannot be read, or not in time, lets nobody in.
@@ -50,6 +50,12 @@ func (h Handler) inTime(ctx context.Context, event json.RawMessage) (answer any,
 		}
 	}()
 	return h(ctx, event)
+}
+
+// Scheduled gives every event to run, whatever the event says: it may come twice, late, or from somebody else. An error of
+// run is Lambda's, which tries again once and then puts it into the queue of failures.
+func Scheduled(run func(context.Context) error) Handler {
+	return func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, run(ctx) }
 }
 
 // headers is what an event says of them: every value where it lists them, under the one spelling of the name. What the

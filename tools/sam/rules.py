@@ -6,37 +6,46 @@ import json
 import re
 import sys
 
-KEYS, AUDIT, SEALING_KEY = "Keys", "Audit", "SealingKey"
-BY_ORGANIZATION, BY_PROJECT = "Keys/index/by-organization", "Keys/index/by-project"
+KEYS, AUDIT, SEALING_KEY, FAILURES = "Keys", "Audit", "SealingKey", "Failures"
+BY_ORGANIZATION, BY_PROJECT, DUE = "Keys/index/by-organization", "Keys/index/by-project", "Keys/index/due"
 
-# A change of a key: its two items, its organization's count, the answer that was kept of its creation, whose secret goes
-# with a revocation, and the audit entry. Whoever reads a key may have to make one, since it finishes what a crash has
-# left closing.
-CHANGE = {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("UpdateItem", KEYS, "I#*"),
+# A change of a key: its two items, its organization and the count there, the answer that was kept of its creation, whose
+# secret goes with a revocation, and the audit entry. Whoever reads a key may have to make one, since it finishes what a
+# crash has left closing.
+PLAN = {("GetItem", KEYS, "O#*")}
+CHANGE = PLAN | {("PutItem", KEYS, "K#*"), ("UpdateItem", KEYS, "K#*"), ("UpdateItem", KEYS, "O#*"), ("UpdateItem", KEYS, "I#*"),
           ("PutItem", AUDIT, "")}
 READ = {("Query", KEYS, "K#*")}
 LIST = READ | {("BatchGetItem", KEYS, "K#*"), ("Query", BY_ORGANIZATION, "")}
-PLAN = {("GetItem", KEYS, "O#*")}
 ROOM = PLAN | LIST  # a full plan lists its keys and ends the expired
 
 # To answer the same request again: the answer is kept sealed, and opened for whoever lost it. KMS is asked about nothing
 # but what is sealed for one purpose.
-REPLAY = {("GetItem", KEYS, "I#*"), ("PutItem", KEYS, "I#*"),
-          ("kms:GenerateDataKey", SEALING_KEY, "latchkey"), ("kms:Decrypt", SEALING_KEY, "latchkey")}
+SEAL, UNSEAL = ("kms:GenerateDataKey", SEALING_KEY, "latchkey"), ("kms:Decrypt", SEALING_KEY, "latchkey")
+REPLAY = {("GetItem", KEYS, "I#*"), ("PutItem", KEYS, "I#*"), SEAL, UNSEAL}
+
+# What is run by schedule finds what is due; a run that fails is told of in a queue. A sweep seals successors, which
+# deliveries open; an organization's first signing secret is made by whoever needs it.
+RUN = CHANGE | READ | {("Query", DUE, ""), ("sqs:SendMessage", FAILURES, "")}
+SIGN = PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, ""), SEAL, UNSEAL}
+SCHEDULED = {"Sweep", "Deliver"}
 
 # What each function may do: action, resource, and what it is bound to: the partitions of a table, what a sealed thing is
 # for. Nothing else. Nobody may update or delete an audit entry, and AuditTrail alone may read one.
 PERMISSIONS = {
     "Create": CHANGE | ROOM | REPLAY,
-    "List": CHANGE | LIST | PLAN | {("Query", BY_PROJECT, "")},
+    "List": CHANGE | LIST | {("Query", BY_PROJECT, "")},
     "Get": CHANGE | READ,
     "Update": CHANGE | ROOM,
-    "Revoke": CHANGE | READ | PLAN,  # at /envelope a plan without keys refuses before a key is missed
+    "Revoke": CHANGE | READ,
     "Archive": CHANGE | READ,
     "Reactivate": CHANGE | ROOM,
     "Rotate": CHANGE | READ | REPLAY,
     "AuditTrail": {("Query", AUDIT, "")},
     "Organization": PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")},
+    "Webhooks": SIGN,
+    "Sweep": RUN | {("PutItem", KEYS, "I#*"), SEAL},
+    "Deliver": RUN | SIGN | {("GetItem", KEYS, "I#*")},
     "Verify": READ | {("UpdateItem", KEYS, "K#*")},
     "Authorizer": {("UpdateItem", KEYS, "K#*")},
 }
@@ -49,7 +58,7 @@ ENVELOPE = {"Management post /envelope/v1/api-keys", "Management get /envelope/v
 PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/me"} | {"Management options " + path for path in (
     "/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/archive", "/v1/api-keys/{id}/reactivate", "/v1/api-keys/{id}/rotate",
     "/v1/api-keys/{id}/rotate/end", "/v1/api-keys/{id}/rotate/extend", "/v1/keys", "/v1/keys/{id}", "/v1/audit", "/v1/organization",
-    "/v1/organizations/{id}", "/envelope/v1/api-keys", "/envelope/v1/api-keys/{id}", "/organizations/api-keys",
+    "/v1/organizations/{id}", "/v1/webhooks/secret", "/v1/webhooks/secret/rotate", "/envelope/v1/api-keys", "/envelope/v1/api-keys/{id}", "/organizations/api-keys",
     "/organizations/api-keys/{id}", "/organizations/api-keys/{id}/reactivate")}
 OPEN = DOORS | ENVELOPE | PREFLIGHTS
 
@@ -211,8 +220,8 @@ def tables(resources):
 
 
 def sealing(resources):
-    """The one key of KMS is there if it is wanted, is known to those alone who may ask about it, and gives nobody more than
-    the policies of the functions do."""
+    """The one key of KMS is there if it is wanted, and gives nobody more than the policies of the functions do. Those alone
+    know of it who may use it, or change keys: when a rotation is due depends on whether there is a sealing key."""
     keys = of_type(resources, "AWS::KMS::Key")
     if keys.keys() != {SEALING_KEY}:
         yield f"the keys of KMS are {sorted(keys)}"
@@ -227,12 +236,38 @@ def sealing(resources):
             yield f"{name}: its own policy says more than that the account's policies count"
     for name, r in of_type(resources, "AWS::Lambda::Function").items():
         told = r["Properties"].get("Environment", {}).get("Variables", {}).get("LATCHKEY_SEALING_KEY_ID")
-        may = REPLAY <= PERMISSIONS.get(name, set())
-        if told != ({"Fn::If": [SEALS, {"Ref": SEALING_KEY}, ""]} if may else None):
+        wanted = PERMISSIONS.get(name, set()) & {SEAL, UNSEAL, ("PutItem", KEYS, "K#*")}
+        if told != ({"Fn::If": [SEALS, {"Ref": SEALING_KEY}, ""]} if wanted else None):
             yield f"{name} is told of the sealing key as {told}"
 
 
-RULES = [permissions, authorizers, paths, functions, alias, tables, sealing]
+def schedules(resources):
+    """Sweep and Deliver are run every minute, each run ends before the next begins, and what fails is told of. The template
+    can be deployed twice, so nothing has a name of its own."""
+    queue = {"Fn::GetAtt": [FAILURES, "Arn"]}
+    found = {}
+    for name, r in of_type(resources, "AWS::Scheduler::Schedule").items():
+        p = r["Properties"]
+        found[name_of(p["Target"]["Arn"])] = name
+        if (p["ScheduleExpression"], p["FlexibleTimeWindow"]) != ("rate(1 minute)", {"Mode": "OFF"}) or p.get("State", "ENABLED") != "ENABLED":
+            yield f"{name} is not once a minute"
+        if "Name" in p:
+            yield f"{name} has a name, so that the template cannot be deployed twice"
+        if p["Target"].get("DeadLetterConfig", {}).get("Arn") != queue or "RetryPolicy" not in p["Target"]:
+            yield f"{name}: what cannot be started is not told of"
+    for name in found.keys() ^ SCHEDULED:
+        yield f"{name} is {'' if name in found else 'not '}run by schedule"
+    for name in found.keys() & SCHEDULED:
+        p = resources[name]["Properties"]
+        if p.get("DeadLetterConfig", {}).get("TargetArn") != queue:
+            yield f"{name}: what fails is not told of"
+        if not 30 <= p.get("Timeout", 0) < 60:
+            yield f"{name} has too much time or too little"
+        if not any(r["Properties"]["FunctionName"] == {"Ref": name} for r in of_type(resources, "AWS::Lambda::EventInvokeConfig").values()):
+            yield f"{name}: nothing says how often a run that failed is tried again"
+
+
+RULES = [permissions, authorizers, paths, functions, alias, tables, sealing, schedules]
 
 
 def breaches(template):

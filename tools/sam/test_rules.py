@@ -10,7 +10,11 @@ TEMPLATE = transformed(os.path.join(os.path.dirname(__file__), "..", "..", "temp
 
 
 def statements(r, function):
-    return r[function + "Role"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    return r[function + "Role"]["Properties"]["Policies"][-1]["PolicyDocument"]["Statement"]
+
+
+def target(r, function):
+    return r[function + "Minute"]["Properties"]["Target"]
 
 
 def operation(r, method, path):
@@ -41,7 +45,7 @@ def rename(r):
 # Changes of the transformed template's resources, and a part of what must be told of each.
 BROKEN = {
     "an action too many": (lambda r: statements(r, "Verify")[0]["Action"].append("dynamodb:PutItem"), "Verify may ('PutItem'"),
-    "an audit entry deleted": (lambda r: statements(r, "Get")[2]["Action"].append("dynamodb:DeleteItem"), "'DeleteItem', 'Audit'"),
+    "an audit entry deleted": (lambda r: statements(r, "Get")[3]["Action"].append("dynamodb:DeleteItem"), "'DeleteItem', 'Audit'"),
     "an action too few": (lambda r: statements(r, "Create")[0]["Action"].remove("dynamodb:Query"), "Create may not ('Query'"),
     "the trail read by another": (lambda r: statements(r, "Organization")[1]["Action"].append("dynamodb:Query"), "Organization may ('Query', 'Audit'"),
     "a kept answer read by another": (lambda r: statements(r, "Update")[2]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"].append("I#*"),
@@ -63,6 +67,26 @@ BROKEN = {
     "a sealing key not told of": (lambda r: environment(r, "Create").pop("LATCHKEY_SEALING_KEY_ID"), "Create is told of the sealing key as None"),
     "a sealing key told of without condition": (lambda r: environment(r, "Rotate").update(LATCHKEY_SEALING_KEY_ID={"Ref": "SealingKey"}),
                                                 "Rotate is told of the sealing key as"),
+    "a sealing key that only changes of keys ask for": (lambda r: environment(r, "Update").pop("LATCHKEY_SEALING_KEY_ID"),
+                                                        "Update is told of the sealing key as None"),
+    "a sealing key told to who need not know": (lambda r: environment(r, "Verify").update(LATCHKEY_SEALING_KEY_ID="x"), "Verify is told of"),
+    "a sweep that opens what is sealed": (lambda r: sealing(r, "Sweep")["Fn::If"][1]["Action"].append("kms:Decrypt"), "Sweep may ('kms:Decrypt'"),
+    "a delivery that makes keys' successors": (lambda r: statements(r, "Deliver")[0]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"].append("I#*"),
+                                               "Deliver may ('PutItem', 'Keys', 'I#*')"),
+    "what is due listed by another": (lambda r: statements(r, "Get").append(statements(r, "Sweep")[4]), "Get may ('Query', 'Keys/index/due'"),
+    "a queue for another": (lambda r: r["GetRole"]["Properties"]["Policies"].append(r["SweepRole"]["Properties"]["Policies"][0]), "Get may ('sqs:SendMessage'"),
+    "a run every five minutes": (lambda r: r["SweepMinute"]["Properties"].update(ScheduleExpression="rate(5 minutes)"), "SweepMinute is not once a minute"),
+    "a run at some time": (lambda r: r["DeliverMinute"]["Properties"].update(FlexibleTimeWindow={"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 5}),
+                           "DeliverMinute is not once a minute"),
+    "a schedule that sleeps": (lambda r: r["SweepMinute"]["Properties"].update(State="DISABLED"), "SweepMinute is not once a minute"),
+    "a schedule with a name": (lambda r: r["SweepMinute"]["Properties"].update(Name="sweep"), "deployed twice"),
+    "no schedule": (lambda r: r.pop("DeliverMinute"), "Deliver is not run by schedule"),
+    "a schedule for another": (lambda r: target(r, "Sweep").update(Arn={"Fn::GetAtt": ["Create", "Arn"]}), "Create is run by schedule"),
+    "a start that fails in silence": (lambda r: target(r, "Sweep").pop("DeadLetterConfig"), "what cannot be started is not told of"),
+    "a start tried for a day": (lambda r: target(r, "Sweep").pop("RetryPolicy"), "what cannot be started is not told of"),
+    "a run that fails in silence": (lambda r: r["Deliver"]["Properties"].pop("DeadLetterConfig"), "Deliver: what fails is not told of"),
+    "a run that overlaps the next": (lambda r: r["Sweep"]["Properties"].update(Timeout=900), "Sweep has too much time"),
+    "a run tried again for hours": (lambda r: r.pop("DeliverEventInvokeConfig"), "Deliver: nothing says how often"),
     "any partition": (lambda r: statements(r, "Authorizer")[0].pop("Condition"), "Authorizer may ('UpdateItem', 'Keys', '')"),
     "another partition": (lambda r: statements(r, "Authorizer")[0].update(
         Condition={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}}), "'Keys', '*')"),

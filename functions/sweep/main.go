@@ -1,0 +1,19 @@
+// Command sweep is the Lambda that does what time has made due of keys. It is run once a minute, and serves no route.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/latchkey/latchkey/pkg/app"
+	"github.com/latchkey/latchkey/pkg/gateway"
+)
+
+func main() {
+	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sweep:", err)
+		os.Exit(1)
+	}
+	gateway.Start(gateway.Scheduled(a.Sweep))
+}
