@@ -6,7 +6,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model breaks check fmt bench dynamodb-local webhook-libs dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
+.PHONY: help run test model year breaks check fmt bench dynamodb-local webhook-libs dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## run the tests, on DynamoDB Local too where Java 17 and Maven are there
 model: ## compare 100,000 random steps with the model of what they should do, and 2,000 on DynamoDB Local (SEED=42)
 	@folder=$$(tools/dynamodb-local/fetch) && LATCHKEY_DYNAMODB_LOCAL=$$folder go test ./pkg/lifecycle -run '^TestModel$$' -v -timeout 20m \
 	  -model.steps $(or $(STEPS),100000) -model.dynamodb $(or $(DYNAMODB_STEPS),2000) -model.seed $(or $(SEED),0)
+
+year: ## live through 50 simulated years of 1,000 keys that are rotated, and a month of 20 on DynamoDB Local (YEARS=1 KEYS=100 SEED=42)
+	@folder=$$(tools/dynamodb-local/fetch) && LATCHKEY_DYNAMODB_LOCAL=$$folder tools/year $(or $(YEARS),50) $(or $(KEYS),1000) $(or $(SEED),0)
 
 breaks: ## break pkg/lifecycle on purpose, in 53 ways, and print what sees each (BREAK=word for some; about ten minutes)
 	@python3 tools/breaks/breaks.py $(BREAK)

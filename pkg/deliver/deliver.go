@@ -69,11 +69,15 @@ func (d *Deliverer) send(ctx context.Context, p lifecycle.Parcel) lifecycle.Atte
 	switch {
 	case r.Outcome == webhook.Delivered:
 		return lifecycle.Delivered
-	case r.Landed && r.Status == 0: // nobody said what became of it
+	case r.Landed && !saidNo(r.Status):
 		return lifecycle.Doubtful
 	}
 	return lifecycle.Missed
 }
+
+// saidNo says whether a status is a receiver's own no, before which it keeps nothing. Where there is none, nobody said what
+// became of the notice; and an error of the server's, or of a proxy's before it, may come after the key was stored.
+func saidNo(status int) bool { return status >= 300 && status < 500 }
 
 func (d *Deliverer) clock() time.Time {
 	if d.Clock == nil {

@@ -216,11 +216,12 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 	}
 	next := r
 	next.Handover = &h
+	gone := !r.Sealed.Until.After(now) // nothing is left to be brought
 	switch {
-	case !handoverEnd(&r).After(now):
+	case !handoverEnd(&r).After(now) && (h.Attempts > 0 || gone || r.Over(now)): // whoever stood still for long still tries once
 		c, err := s.giveUp(ctx, r, old, now, h)
 		return nil, c, err
-	case !r.Sealed.Until.After(now): // nothing is left to be brought
+	case gone:
 		h.Next = h.Until
 		return nil, s.note(r, next, now), nil
 	}

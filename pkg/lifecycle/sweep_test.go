@@ -572,3 +572,18 @@ func (b *brokenSeal) Seal(ctx context.Context, plaintext []byte, bound string) (
 	}
 	return b.Sealer.Seal(ctx, plaintext, bound)
 }
+
+func TestASuccessorThatNobodyTriedToDeliverInTimeIsTriedBeforeItIsGivenUp(t *testing.T) {
+	for _, how := range []lifecycle.Attempt{lifecycle.Delivered, lifecycle.Missed} {
+		h, old, _ := handing(t)
+		h.advance(20 * day)
+		if got := h.deliver(t, how); len(got) != 1 {
+			t.Fatal("nobody tried")
+		}
+		h.advance(time.Hour)
+		h.deliver(t, how)
+		if k := h.shown(t, old.Key.ID); (k.GraceExpiresAt != nil) != (how == lifecycle.Delivered) || (k.ReplacedByKeyID != nil) != (how == lifecycle.Delivered) {
+			t.Fatalf("the old key is %+v", k)
+		}
+	}
+}

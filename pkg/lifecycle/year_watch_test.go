@@ -249,7 +249,7 @@ func (y *year) trail(l *line, e *audit.Entry) {
 	}
 	if e.Action == audit.Rotated {
 		k := l.key(id)
-		l.delivered = y.now
+		l.delivered = e.At
 		y.plan(y.now.Add(yearCap+yearSkew+time.Millisecond), func() { y.outlives(l, k) })
 	}
 }
