@@ -105,13 +105,13 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// first is what of r comes first at now, and when somebody must look at it next if that is nothing. What has ended is told
+// first is what of r comes first at now, and when it is due: nothing, when it is not due yet. What has ended is told
 // before what should have been done in time. A line has at most two live keys: while r's own predecessor lives by any
 // clock, its rotation waits.
 func (s *Service) first(ctx context.Context, r *apikey.Record, now time.Time) (do errand, next *apikey.Due, err error) {
 	agenda := s.agenda(r, now)
 	if end := r.End(); r.Handover == nil && end != nil && !end.After(now) && len(agenda) > 0 {
-		return finish, nil, nil
+		return finish, dueOf(appointment{*end, finish}), nil
 	}
 	for i, a := range agenda {
 		if a.at.After(now) {
