@@ -6,7 +6,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model year breaks check fmt bench dynamodb-local webhook-libs dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
+.PHONY: help run test model year breaks year-breaks check fmt bench dynamodb-local webhook-libs dynamodb vuln check-format check-lint check-modules check-race check-fuzz sam-check sam-local sam-walk
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ year: ## live through 50 simulated years of 1,000 keys that are rotated, and a m
 
 breaks: ## break pkg/lifecycle on purpose, in 53 ways, and print what sees each (BREAK=word for some; about ten minutes)
 	@python3 tools/breaks/breaks.py $(BREAK)
+
+year-breaks: ## break scheduled rotation on purpose, one rule at a time, and print what sees each (BREAK=word for some)
+	@python3 tools/breaks/year.py $(BREAK)
 
 check: check-format check-lint check-modules check-race check-fuzz ## run everything that a change must pass besides make test
 
