@@ -367,10 +367,10 @@ func (s *Service) abandon(ctx context.Context, was *apikey.Record, revoked, old 
 	back := restored(old, e.At)
 	c := Change{Entry: e, Destroy: endHandover(&revoked)}
 	c.Update = []Update{{Record: s.stamp(revoked, e), Closing: was.Closing != nil}, {Record: s.stamp(back, e)}}
-	switch {
-	case was.Counted && !back.Counted:
+	switch places(&back) - places(was) - places(&old) {
+	case -1:
 		c.Count = &Count{OrganizationID: old.OrganizationID, Delta: -1}
-	case !was.Counted && back.Counted:
+	case 1:
 		o, err := s.stored(ctx, old.OrganizationID)
 		if err != nil {
 			return c, err
@@ -380,10 +380,18 @@ func (s *Service) abandon(ctx context.Context, was *apikey.Record, revoked, old 
 	return c, nil
 }
 
+// places is how many places of the plan r takes.
+func places(r *apikey.Record) int {
+	if r.Counted {
+		return 1
+	}
+	return 0
+}
+
 // restored is the old key as it was before its rotation began. One that was ended meanwhile stays ended.
 func restored(old apikey.Record, now time.Time) apikey.Record {
 	if old.RevokedAt == nil && old.GraceExpiresAt == nil {
-		old.ReplacedByKeyID, old.NextRotationAt = nil, nextRotation(now, old.RotationIntervalDays)
+		old.Lone, old.ReplacedByKeyID, old.NextRotationAt = false, nil, nextRotation(now, old.RotationIntervalDays)
 		old.Counted = takesPlace(&old, now)
 	}
 	return old

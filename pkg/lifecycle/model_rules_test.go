@@ -503,6 +503,14 @@ func (k *modelKey) needsPlace(now time.Time) bool {
 	return (k.next == nil || k.lone) && k.archived.IsZero() && k.revoked.IsZero() && !k.dead(now) && !k.runsService()
 }
 
+// ended is what the trail tells when the key's place is freed because its end has come.
+func (k *modelKey) ended() audit.Action {
+	if k.next != nil {
+		return audit.RotationCompleted
+	}
+	return audit.Expired
+}
+
 // settles gives up the place of k, or takes one: then its line's key in grace takes it instead, or yields it.
 func (k *modelKey) settles(place bool, now time.Time) {
 	was := k.place

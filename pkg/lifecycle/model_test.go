@@ -480,7 +480,7 @@ func (h happened) tells(changes []audit.Change) bool {
 // expired notes that a key gave up its place, if it may.
 func (w *world) expired(e *audit.Entry, now time.Time) bool {
 	for _, k := range w.keys {
-		if e.KeyID != nil && e.Action == audit.Expired && *e.KeyID == k.id && k.place && k.dead(now) {
+		if e.KeyID != nil && e.Action == k.ended() && *e.KeyID == k.id && k.place && k.dead(now) {
 			k.touch(now)
 			k.settles(false, now)
 			return true
