@@ -321,4 +321,3 @@ func TestAKilledDeliveryIsMadeAgainWithTheSameIDAndTheSameKey(t *testing.T) {
 	happened(t, d, old.ID, "rotated")
 	silent(t, d, []string{first.Data.Plaintext})
 }
-
