@@ -74,8 +74,9 @@ func (a *away) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.Handler.ServeHTTP(w, r)
 }
 
-func TestADeadlineThatPassesRefusesInTime(t *testing.T) {
-	d := deploy(t)
+// hidden puts an away before a deployment's store, and returns the environment of functions that ask there.
+func hidden(t *testing.T, d deployed) (*away, []string) {
+	t.Helper()
 	endpoint, err := url.Parse(setting(d.environment, "LATCHKEY_DYNAMODB_ENDPOINT"))
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,13 @@ func TestADeadlineThatPassesRefusesInTime(t *testing.T) {
 	store := &away{Handler: httputil.NewSingleHostReverseProxy(endpoint)}
 	front := httptest.NewServer(store)
 	t.Cleanup(front.Close)
-	d.environment = append(d.environment, "LATCHKEY_DYNAMODB_ENDPOINT="+front.URL)
+	return store, append(slices.Clone(d.environment), "LATCHKEY_DYNAMODB_ENDPOINT="+front.URL)
+}
+
+func TestADeadlineThatPassesRefusesInTime(t *testing.T) {
+	d := deploy(t)
+	store, environment := hidden(t, d)
+	d.environment = environment
 	s := &service{deployed: d, t: t, functions: map[string]*function{}}
 	for _, name := range []string{"authorizer", "verify", "create", "list"} {
 		s.functions[name] = start(t, name, d.environment...)

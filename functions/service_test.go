@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,7 @@ type service struct {
 	mux       *http.ServeMux
 	issued    []string
 	tokens    []string
+	secrets   []string // others that no function may print
 }
 
 func newService(t *testing.T) *service {
@@ -101,12 +103,15 @@ func newService(t *testing.T) *service {
 	return s
 }
 
-// searchLogs fails the test if a function printed a key or a person's token.
+// searchLogs fails the test if a function printed a key, a person's token or another secret.
 func (s *service) searchLogs() {
 	for name, f := range s.functions {
 		printed := f.output()
 		if what := keytest.Leaked(printed, s.issued); what != "" {
 			s.t.Errorf("%s printed %s", name, what)
+		}
+		if slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(printed, secret) }) {
+			s.t.Errorf("%s printed a secret", name)
 		}
 		for _, token := range s.tokens {
 			if strings.Contains(printed, token[:strings.LastIndexByte(token, '.')]) || strings.Contains(printed, token[strings.LastIndexByte(token, '.'):]) {

@@ -88,7 +88,7 @@ func TestAKeyIsCreatedUsedRotatedAndRevokedByTheFunctions(t *testing.T) {
 		if !strings.HasPrefix(first.Secret, "whsec_") || first != again || next == first {
 			t.Error("the secret is not made once, and replaced when that is asked for")
 		}
-		s.tokens = append(s.tokens, "."+first.Secret, "."+next.Secret)
+		s.secrets = append(s.secrets, first.Secret, next.Secret)
 	})
 	t.Run("the other systems' shapes are served", func(t *testing.T) {
 		var made struct {

@@ -1,10 +1,11 @@
 """Runs the deployed shape of the service on this machine until it is told to stop; tools/sam/local calls it.
 
-    local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD    ORIGINS in the environment is the parameter AllowedOrigins
+    local.py TEMPLATE BUILD READY PORT DYNAMODB LATCHKEYD    ORIGINS in the environment is the parameter AllowedOrigins,
+                                                             EVERY the seconds between scheduled runs (default 60)
 
 It starts DynamoDB Local, lets latchkeyd make the tables, the organization org_dev and a management key, starts moto as KMS
 and a second latchkeyd as the issuer of people's tokens, and then serves both APIs of the template at one address of this
-machine. Each function may do with the tables and the key what its policies say. What it started it stops, by process id.
+machine, and runs those functions that have a schedule. Each function may do with the tables and the key what its policies say. What it started it stops, by process id.
 """
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import boto3
@@ -116,6 +118,30 @@ def together(doors, management):
     return application
 
 
+class Scheduler(threading.Thread):
+    """Runs the functions that have a schedule, one after another, with the event in functions/NAME/event.json, and writes
+    into the log what they answer. A model of EventBridge Scheduler, which knows one schedule: every so many seconds."""
+
+    def __init__(self, template, functions, every, log):
+        super().__init__(daemon=True)
+        self.functions, self.every, self.log, self.over = functions, every, log, threading.Event()
+        self.events = {}
+        for name, r in template["Resources"].items():
+            if any(e["Type"] == "ScheduleV2" for e in r.get("Properties", {}).get("Events", {}).values()):
+                with open(os.path.join(os.path.dirname(__file__), "../../functions", name.lower(), "event.json"), encoding="utf-8") as file:
+                    self.events[name] = file.read()
+
+    def run(self):
+        while not self.over.is_set():
+            for name, event in self.events.items():
+                print("SCHEDULED:", name, "answers", self.functions.by_name[name].invoke(event), file=self.log, flush=True)
+            self.over.wait(self.every)
+
+    def stop(self):
+        self.over.set()
+        self.join(60)
+
+
 def announce(path, ready):
     """Writes the ready file, whole at once and for its owner alone."""
     folder = os.path.dirname(os.path.abspath(path))
@@ -135,7 +161,7 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
     with open(template_path, encoding="utf-8") as file:
         template = yaml_parse(file.read())
     template["Parameters"]["AllowedOrigins"]["Default"] = os.environ.get("ORIGINS", "")
-    started, functions = [], None
+    started, functions, scheduler = [], None, None
     log = open(os.path.join(os.path.dirname(build), "log"), "w", encoding="utf-8")  # open until the process ends
     try:
         dynamodb_port = apis.free_port()
@@ -162,6 +188,8 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         management = apis.serve(template, "Management", functions, port)
         server = make_server("127.0.0.1", port, together(doors, management), threaded=True, request_handler=Quiet)
         url = f"http://127.0.0.1:{server.port}"
+        scheduler = Scheduler(template, functions, float(os.environ.get("EVERY") or 60), log)
+        scheduler.start()
         announce(ready_path, {"url": url, "organization_id": developed["organization_id"],
                               "management_key": developed["management_key"], "jwt": issuer["jwt"], "issuer_url": issuer["issuer_url"]})
         print(f"\nLatchkey serves at {url}, as SAM would deploy it. Its management key and an admin's token are in {ready_path},\n"
@@ -178,6 +206,8 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
             signal.signal(ending, signal.SIG_IGN)
         if os.path.exists(ready_path):
             os.remove(ready_path)
+        if scheduler:
+            scheduler.stop()
         if functions:
             functions.stop()
         for process in reversed(started):
