@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/latchkey/latchkey/pkg/gateway" // go test repeats an old result unless it sees what changed
 	"github.com/latchkey/latchkey/pkg/keytest"
 )
 
@@ -44,6 +43,9 @@ var binaries string
 
 // build makes every function, once for all tests of the process.
 var build = sync.OnceValue(func() error {
+	if err := watch("../pkg"); err != nil {
+		return err
+	}
 	c := exec.Command("go", "build", "-tags", tags, "-o", binaries, "./...", "./testdata/panics")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
@@ -51,6 +53,16 @@ var build = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// watch looks at every file below a folder. What a test has looked at and is another later, go test runs it for again.
+func watch(folder string) error {
+	return filepath.WalkDir(folder, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+}
 
 // Lambda gets arm64 binaries, built as the Makefile does. What is larger starts slower.
 func TestEveryFunctionIsBelowTenMegabytes(t *testing.T) {

@@ -191,7 +191,7 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         scheduler = Scheduler(template, functions, float(os.environ.get("EVERY") or 60), log)
         scheduler.start()
         announce(ready_path, {"url": url, "organization_id": developed["organization_id"],
-                              "management_key": developed["management_key"], "jwt": issuer["jwt"], "issuer_url": issuer["issuer_url"]})
+                              "management_key": developed["management_key"], "jwt": issuer["jwt"], "issuer_url": issuer["issuer_url"], "dynamodb": dynamodb})
         print(f"\nLatchkey serves at {url}, as SAM would deploy it. Its management key and an admin's token are in {ready_path},\n"
               f"its log in {log.name}. Other people sign in at {issuer['issuer_url']}.\n"
               "Ctrl-C stops it.\n", flush=True)
