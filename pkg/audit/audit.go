@@ -6,8 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -125,38 +126,63 @@ func ValidID(id string) bool {
 // Diff lists the fields that differ between two states of a key, in the order of their names; before is nil for a new
 // key. What verifies change (last_used_at) and what follows from the rest (status, updated_at) is left out.
 func Diff(before *apikey.Key, after apikey.Key) ([]Change, error) {
-	from := map[string]json.RawMessage{}
-	if before != nil {
-		var err error
-		if from, err = fields(*before); err != nil {
-			return nil, err
-		}
-	}
-	to, err := fields(after)
-	if err != nil {
-		return nil, err
-	}
 	var changes []Change
-	for _, name := range slices.Sorted(maps.Keys(to)) {
-		unset := before == nil && string(to[name]) == "null"
-		if !unset && !bytes.Equal(from[name], to[name]) {
-			changes = append(changes, Change{name, from[name], to[name]})
+	is, was := reflect.ValueOf(after), reflect.Value{}
+	if before != nil {
+		was = reflect.ValueOf(*before)
+	}
+	for _, f := range told {
+		to, from := is.Field(f.index).Interface(), any(nil)
+		if before != nil {
+			if from = was.Field(f.index).Interface(); reflect.DeepEqual(from, to) {
+				continue
+			}
+		}
+		c, err := changed(f.name, before != nil, from, to)
+		if err != nil {
+			return nil, fmt.Errorf("printing a key for the audit: %w", err)
+		}
+		if c != nil {
+			changes = append(changes, *c)
 		}
 	}
 	return changes, nil
 }
 
-func fields(k apikey.Key) (map[string]json.RawMessage, error) {
-	b, err := json.Marshal(k)
-	if err != nil {
-		return nil, fmt.Errorf("printing a key for the audit: %w", err)
+// changed is the Change of one field, or nil when both values are spelt the same, or a new key has none.
+func changed(name string, existed bool, from, to any) (*Change, error) {
+	c := Change{Field: name}
+	var err error
+	if c.To, err = json.Marshal(to); err != nil {
+		return nil, err
 	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("reading a key for the audit: %w", err)
+	if !existed {
+		if string(c.To) == "null" {
+			return nil, nil
+		}
+		return &c, nil
 	}
-	delete(m, "status")
-	delete(m, "last_used_at")
-	delete(m, "updated_at")
-	return m, nil
+	if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// told are the fields of a key that an entry tells of, by their names.
+var told = func() (list []field) {
+	for f := range reflect.TypeFor[apikey.Key]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch name {
+		case "-", "status", "last_used_at", "updated_at":
+		default:
+			list = append(list, field{name, f.Index[0]})
+		}
+	}
+	slices.SortFunc(list, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return list
+}()
+
+type field struct {
+	name  string
+	index int
 }

@@ -125,7 +125,7 @@ func (y *year) handed(l *line, r *apikey.Record) {
 
 // completed holds that an old key ends before its time only when its successor is used and it is not.
 func (y *year) completed(l *line, old *apikey.Record) {
-	early := l.delivered.Add(yearCap - yearSkew)
+	early := l.key(old.ID).delivered.Add(yearCap - yearSkew)
 	if !y.now.Before(early) || l.expired(y.now.Add(yearSkew)) {
 		return
 	}
@@ -249,7 +249,7 @@ func (y *year) trail(l *line, e *audit.Entry) {
 	}
 	if e.Action == audit.Rotated {
 		k := l.key(id)
-		l.delivered = e.At
+		k.delivered = e.At
 		y.plan(y.now.Add(yearCap+yearSkew+time.Millisecond), func() { y.outlives(l, k) })
 	}
 }

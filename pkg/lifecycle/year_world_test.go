@@ -430,9 +430,10 @@ type line struct {
 // heldKey is one of a line.
 type heldKey struct {
 	apikey.Issued
-	held   bool // in its owner's hands
-	dead   bool // for every clock
-	parcel string
+	held      bool // in its owner's hands
+	dead      bool // for every clock
+	parcel    string
+	delivered time.Time // its successor, by the clock of whoever wrote that down
 }
 
 // client uses a line's keys.
