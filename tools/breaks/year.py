@@ -20,7 +20,7 @@ BREAKS = [
     ("an unanswered attempt is certain", "handover.go", "h.Claimed, h.Doubt = nil, h.Doubt || how == Doubtful", "h.Claimed = nil"),
     ("attempts are not claimed", "handover.go", "h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(wait(id, h.Attempts))", "h.Next = now.Add(wait(id, h.Attempts))"),
     ("an abandoned successor lives on", "handover.go", "	revoke(&next, now, \"nobody took it\")\n", "	next.Counted = false\n"),
-    ("the old key does not get its place back", "handover.go", "		old.Counted = takesPlace(&old.Key, now)\n", ""),
+    ("the old key does not get its place back", "handover.go", "		old.Counted = takesPlace(&old, now)\n", ""),
     ("both keys of a rotation have a place", "handover.go", "old.NextRotationAt, old.Counted = &next.ID, nil, false\n	e", "old.NextRotationAt = &next.ID, nil\n	e"),
     ("the cap is twice as long", "handover.go", "endGrace(&last.Key, now.Add(s.cap()))", "endGrace(&last.Key, now.Add(2*s.cap()))"),
     ("a delivered secret stays sealed", "handover.go", "return Change{Entry: e, Destroy: destroy,", "return Change{Entry: e, Destroy: destroy[:0],"),
