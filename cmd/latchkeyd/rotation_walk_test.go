@@ -1,9 +1,11 @@
 package main_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/keytest"
 )
@@ -61,7 +64,9 @@ func month(t *testing.T, without string) string {
 func (s tables) bash(t *testing.T, script string) string {
 	t.Helper()
 	folder := t.TempDir()
-	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	shell.Dir = "../.."
 	shell.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + folder, "LATCHKEY_KEYS_TABLE=" + s.keys, "LATCHKEY_AUDIT_TABLE=" + s.audit}
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -125,15 +130,21 @@ func keptIn(t *testing.T, file string) (k kept) {
 	return k
 }
 
-// freeAddress is one of this machine at which nobody listened just now.
+// freeAddress is one of this machine at which nobody listens. Its port is none of those that systems give to whoever asks
+// for any, so that nobody else takes it while the receiver is down.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // typescript is a copy of the example in TypeScript with the libraries that tools/webhooks/install put into the cache.
