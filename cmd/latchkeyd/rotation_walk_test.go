@@ -64,7 +64,7 @@ func month(t *testing.T, without string) string {
 func (s tables) bash(t *testing.T, script string) string {
 	t.Helper()
 	folder := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	shell.Dir = "../.."

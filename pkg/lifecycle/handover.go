@@ -110,8 +110,8 @@ func (s *Service) Deliver(ctx context.Context, limit int, send func(context.Cont
 	return done, err
 }
 
-// deliverKey makes one attempt. Its end is written down even if ctx ends meanwhile: an attempt that nobody speaks of leaves
-// doubt.
+// deliverKey makes one attempt. If ctx ends meanwhile, its claim and its end are written down all the same: an attempt that
+// nobody speaks of leaves doubt.
 func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send func(context.Context, Parcel) Attempt) error {
 	r, do, next, err := s.upNext(ctx, id)
 	switch {
@@ -127,8 +127,11 @@ func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send f
 		return nil
 	}
 	defer leave()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	var parcel *Parcel
-	err = s.change(ctx, "", func(ctx context.Context) (c Change, err error) {
+	err = s.change(context.WithoutCancel(ctx), "", func(ctx context.Context) (c Change, err error) {
 		parcel, c, err = s.claim(ctx, id)
 		return c, err
 	})

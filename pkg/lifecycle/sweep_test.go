@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -443,6 +444,38 @@ func TestAnAttemptWhoseEndNobodyKnowsLeavesDoubtForGood(t *testing.T) {
 	h.untaken(t)
 	if h.shown(t, id).Status != apikey.Active || h.verify(old) != apikey.Valid {
 		t.Fatal("a key that may have arrived was taken away")
+	}
+}
+
+// stopped is a store on which a process is asked to stop while it writes.
+type stopped struct {
+	storetest.Store
+	stop func()
+}
+
+func (s *stopped) Commit(ctx context.Context, c lifecycle.Change) error {
+	err := s.Store.Commit(context.WithoutCancel(ctx), c)
+	s.stop()
+	return cmp.Or(err, ctx.Err())
+}
+
+func TestAProcessThatIsAskedToStopAmidAClaimLeavesNoDoubt(t *testing.T) {
+	h, old, id := handing(t)
+	ctx, stop := context.WithCancel(context.Background())
+	h.Store = &stopped{h.memory, stop}
+	done, err := h.Deliver(ctx, 100, func(ctx context.Context, _ lifecycle.Parcel) lifecycle.Attempt {
+		if ctx.Err() == nil {
+			t.Error("an attempt goes on")
+		}
+		return lifecycle.Missed // as webhook's does then
+	})
+	if err != nil || done.Failed > 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	h.Store = h.memory
+	h.untaken(t)
+	if h.shown(t, id).Status != apikey.Revoked || h.shown(t, old.Key.ID).ReplacedByKeyID != nil {
+		t.Fatal("the rotation is held, though nothing was sent")
 	}
 }
 
