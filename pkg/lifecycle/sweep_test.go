@@ -447,16 +447,33 @@ func TestAnAttemptWhoseEndNobodyKnowsLeavesDoubtForGood(t *testing.T) {
 	}
 }
 
-// stopped is a store on which a process is asked to stop while it writes.
+// stopped is a store on which a process is asked to stop while it writes, and which answers nobody whose time is over.
 type stopped struct {
 	storetest.Store
 	stop func()
 }
 
 func (s *stopped) Commit(ctx context.Context, c lifecycle.Change) error {
-	err := s.Store.Commit(context.WithoutCancel(ctx), c)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	err := s.Store.Commit(ctx, c)
 	s.stop()
 	return cmp.Or(err, ctx.Err())
+}
+
+func (s *stopped) Entries(ctx context.Context, q lifecycle.EntryQuery) ([]audit.Entry, bool, error) {
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
+	return s.Store.Entries(ctx, q)
+}
+
+func (s *stopped) Key(ctx context.Context, id apikey.ID) (apikey.Record, error) {
+	if ctx.Err() != nil {
+		return apikey.Record{}, ctx.Err()
+	}
+	return s.Store.Key(ctx, id)
 }
 
 func TestAProcessThatIsAskedToStopAmidAClaimLeavesNoDoubt(t *testing.T) {
