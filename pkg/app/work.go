@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/lifecycle"
@@ -43,18 +44,25 @@ func (a *App) ran(ctx context.Context, what string, done lifecycle.Done, err err
 }
 
 // work does what is due, again and again, until ctx is done. Other processes on the same store may be doing the same.
+// Deliveries wait for receivers, and the rest does not wait for them.
 func (d *daemon) work(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, run := range []func(context.Context) error{d.app.Sweep, d.app.Deliver} {
+		all.Go(func() { again(ctx, run) })
+	}
+}
+
+// again runs, and runs again each tick, until ctx is done.
+func again(ctx context.Context, run func(context.Context) error) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
-		for _, run := range []func(context.Context) error{d.app.Sweep, d.app.Deliver} {
-			ctx, cancel := context.WithTimeout(ctx, runTime)
-			_ = run(ctx) // it is in the log
-			cancel()
-		}
+	for ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, runTime)
+		_ = run(bounded) // it is in the log
+		cancel()
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
 		}
 	}

@@ -100,18 +100,17 @@ const (
 // Up to Senders attempts are under way at once, and few of them at one receiver: one that is slow holds up its own keys
 // alone. send may be called from several goroutines; it must be done within half a minute.
 func (s *Service) Deliver(ctx context.Context, limit int, send func(context.Context, Parcel) Attempt) (Done, error) {
-	l := &lanes{free: make(chan struct{}, max(1, s.Senders)), busy: map[string]int{}}
+	l := &lanes{free: make(chan struct{}, max(1, s.Senders)), busy: map[string]int{}, waiting: map[string][]apikey.Record{}}
 	done, err := s.turns(ctx, &DueQuery{Work: apikey.Deliver}, limit, attemptTime, func(ctx context.Context, id apikey.ID) error {
 		return l.take(func() error { return s.deliverKey(ctx, l, id, send) })
 	})
 	l.all.Wait()
 	done.Failed += l.failed
-	done.More = done.More || l.passed > 0
+	done.More = done.More || len(l.waiting) > 0
 	return done, err
 }
 
-// deliverKey makes one attempt. If ctx ends meanwhile, its claim and its end are written down all the same: an attempt that
-// nobody speaks of leaves doubt.
+// deliverKey makes one attempt, and as long as the receiver acknowledges them those that had to wait for it.
 func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send func(context.Context, Parcel) Attempt) error {
 	r, do, next, err := s.upNext(ctx, id)
 	switch {
@@ -122,24 +121,31 @@ func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send f
 	case do != handOver:
 		return s.postpone(ctx, &r, next)
 	}
-	leave, ok := l.enter(receiver(&r))
-	if !ok {
-		return nil
+	at := receiver(&r)
+	for goOn := l.enter(at, r); goOn; {
+		how, failed := s.attempt(ctx, r, send)
+		err = errors.Join(err, failed)
+		r, goOn = l.leave(at, failed == nil && how == Delivered && !nearlyOver(ctx, attemptTime))
 	}
-	defer leave()
+	return err
+}
+
+// attempt claims an attempt, makes it, and writes down how it ended. If ctx ends meanwhile, both are written all the same:
+// an attempt that nobody speaks of leaves doubt.
+func (s *Service) attempt(ctx context.Context, r apikey.Record, send func(context.Context, Parcel) Attempt) (Attempt, error) {
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return Missed, ctx.Err()
 	}
 	var parcel *Parcel
-	err = s.change(context.WithoutCancel(ctx), "", func(ctx context.Context) (c Change, err error) {
-		parcel, c, err = s.claim(ctx, id)
+	err := s.change(context.WithoutCancel(ctx), "", func(ctx context.Context) (c Change, err error) {
+		parcel, c, err = s.claim(ctx, r.ID)
 		return c, err
 	})
 	if err != nil {
 		_ = s.postpone(ctx, &r, &apikey.Due{Work: apikey.Deliver, At: s.now().Add(setback)})
 	}
 	if err != nil || parcel == nil {
-		return err
+		return Missed, err
 	}
 	how := send(ctx, *parcel)
 	ctx = context.WithoutCancel(ctx)
@@ -149,7 +155,7 @@ func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send f
 			break
 		}
 	}
-	return err
+	return how, err
 }
 
 // receiver names whom a key's successors are brought to, so that the same is not asked too often at once.
@@ -166,9 +172,10 @@ type lanes struct {
 	free chan struct{} // holds one for each attempt under way
 	all  sync.WaitGroup
 
-	mu             sync.Mutex
-	busy           map[string]int // by receiver
-	failed, passed int
+	mu      sync.Mutex
+	busy    map[string]int             // by receiver
+	waiting map[string][]apikey.Record // for a receiver that is busy
+	failed  int
 }
 
 // take does one when there is room, here if there is room for one alone.
@@ -188,20 +195,32 @@ func (l *lanes) take(do func() error) error {
 	return nil
 }
 
-// enter says whether there is room at a receiver, until leave.
-func (l *lanes) enter(receiver string) (leave func(), ok bool) {
+// enter says whether there is room at a receiver. r waits where there is none.
+func (l *lanes) enter(receiver string, r apikey.Record) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.busy[receiver] >= perReceiver {
-		l.passed++
-		return nil, false
+		l.waiting[receiver] = append(l.waiting[receiver], r)
+		return false
 	}
 	l.busy[receiver]++
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+	return true
+}
+
+// leave makes room at a receiver or, if it is well, gives its room to the next that waits for it.
+func (l *lanes) leave(receiver string, well bool) (next apikey.Record, goOn bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := l.waiting[receiver]
+	if !well || len(waiting) == 0 {
 		l.busy[receiver]--
-	}, true
+		return next, false
+	}
+	next, l.waiting[receiver] = waiting[0], waiting[1:]
+	if len(waiting) == 1 {
+		delete(l.waiting, receiver)
+	}
+	return next, true
 }
 
 // claim decides what is due of a successor that is being handed over: an attempt, which it claims, or to give it up.

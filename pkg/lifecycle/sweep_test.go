@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -550,8 +552,30 @@ func TestASlowReceiverHoldsUpItsOwnKeysAlone(t *testing.T) {
 		}
 		return lifecycle.Delivered
 	})
-	if err != nil || done.Failed > 0 || !done.More {
+	if err != nil || done.Failed > 0 || done.More { // what waited for it was brought as soon as it answered
 		t.Fatalf("%+v, %v", done, err)
+	}
+}
+
+func TestAReceiverThatAcknowledgesNothingIsTriedByFewAtOnce(t *testing.T) {
+	h := newHouse(t, "enterprise")
+	h.Seal, h.Senders = seal.NewLocal([32]byte{1}), 8
+	for range 30 {
+		n := basic()
+		n.RotationIntervalDays, n.RotationWebhookURL = new(1), new("https://down.example.com/")
+		h.mustCreate(t, n)
+	}
+	h.advance(2 * day)
+	h.sweep(t)
+	var at, most atomic.Int64
+	done, err := h.Deliver(context.Background(), 1000, func(context.Context, lifecycle.Parcel) lifecycle.Attempt {
+		most.Store(max(most.Load(), at.Add(1)))
+		runtime.Gosched()
+		at.Add(-1)
+		return lifecycle.Missed
+	})
+	if err != nil || done.Failed > 0 || most.Load() > 2 {
+		t.Fatalf("%+v, %v, %d at once", done, err, most.Load())
 	}
 }
 
