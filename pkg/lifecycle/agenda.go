@@ -143,10 +143,8 @@ func lookAgain(now time.Time, waited time.Duration) time.Time {
 	return now.Add(max(confirms, waited/4))
 }
 
-// hasReceiver says whether a successor made by schedule can be brought to someone.
-func hasReceiver(r *apikey.Record) bool {
-	return r.RotationWebhookURL != nil || r.RotationToSecretsManager
-}
+// hasReceiver says whether a successor made by schedule can be brought to someone. Nothing brings one to Secrets Manager yet.
+func hasReceiver(r *apikey.Record) bool { return r.RotationWebhookURL != nil }
 
 // lastUse is when a key was used last, or made.
 func lastUse(k *apikey.Key) time.Time {

@@ -137,7 +137,7 @@ func TestARotationWithNobodyToGiveItToIsRememberedOnceUntilThereIsSomeone(t *tes
 		n := basic()
 		n.RotationIntervalDays = new(3)
 		if lacks == "sealer" {
-			n.RotationToSecretsManager = true
+			n.RotationWebhookURL = new("https://example.com/rotated")
 		} else {
 			h.Seal = seal.NewLocal([32]byte{1})
 		}
@@ -147,7 +147,7 @@ func TestARotationWithNobodyToGiveItToIsRememberedOnceUntilThereIsSomeone(t *tes
 			t.Fatalf("without a %s: %+v", lacks, got)
 		}
 		h.Seal = seal.NewLocal([32]byte{1})
-		if _, err := h.Update(admin(), k.Key.ID, 0, lifecycle.Patch{RotationToSecretsManager: new(true), Name: new("somebody")}); err != nil {
+		if _, err := h.Update(admin(), k.Key.ID, 0, lifecycle.Patch{RotationWebhookURL: lifecycle.Maybe[string]{Said: true, V: new("https://example.com/rotated")}, Name: new("somebody")}); err != nil {
 			t.Fatal(err)
 		}
 		h.wantNews(t, time.Hour, "rotation_started")
