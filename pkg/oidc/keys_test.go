@@ -294,11 +294,11 @@ func TestKeysAreRenewedAfterAnHourAndNobodyWaits(t *testing.T) {
 		_, _ = w.Write([]byte(set(public("ec2", &otherEC().PublicKey, nil))))
 	}))
 	a.advance(time.Hour - time.Second)
-	for range 3 { // the third begins the fetch, which is not answered before they all are
+	for i := range 3 { // the third begins the fetch, which is not answered before they all are
 		if _, err := v.Verify(t.Context(), token); err != nil {
 			t.Error(err)
 		}
-		if n := a.fetches.Load(); n != 1 {
+		if n := a.fetches.Load(); i < 2 && n != 1 {
 			t.Errorf("the keys were fetched %d times within the hour", n)
 		}
 		a.advance(time.Second / 2)
