@@ -661,3 +661,34 @@ func TestASuccessorThatNobodyTriedToDeliverInTimeIsTriedBeforeItIsGivenUp(t *tes
 		}
 	}
 }
+
+// staleList is a store whose list of what is to be delivered lags behind.
+type staleList struct {
+	lifecycle.Store
+	id apikey.ID
+}
+
+func (s staleList) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
+	if q.Work == apikey.Deliver {
+		return []lifecycle.DueKey{{At: q.Until, ID: s.id}}, nil
+	}
+	return s.Store.Due(ctx, q)
+}
+
+func TestADeliveryThatComesTooLateLeavesTheSweepItsWork(t *testing.T) {
+	h := newHouse(t, "trial")
+	h.Seal = seal.NewLocal([32]byte{1})
+	n := expiring(h, 2*day)
+	n.RotationIntervalDays, n.RotationWebhookURL = new(1), new("https://example.com/rotated")
+	old := h.mustCreate(t, n)
+	h.wantNews(t, day, "expiring 1", "rotation_started")
+	id := *h.shown(t, old.Key.ID).ReplacedByKeyID
+	h.deliver(t, lifecycle.Delivered)
+	h.advance(2 * day)
+	on := *h.Service
+	on.Store = staleList{h.memory, id}
+	if done, err := on.Deliver(context.Background(), 100, nil); err != nil || done.Failed > 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	h.wantNews(t, time.Hour, "rotation_completed", "expired")
+}

@@ -192,7 +192,7 @@ func (y *year) check(l *line) {
 		}
 	}
 	for i, k := range l.keys {
-		if !alive[i] {
+		if !alive[i] && !k.dead {
 			r, err := y.store.Key(context.Background(), k.Key.ID)
 			k.dead = err == nil && r.RevokedAt != nil || l.expired(y.now) || err == nil && r.Over(y.now.Add(-time.Hour))
 		}

@@ -42,6 +42,7 @@ type year struct {
 	dueOf           map[apikey.ID]*apikey.Due
 	stopped         map[apikey.Work][]span
 	frozen          map[*process]bool
+	idle            []chan func()
 
 	watch
 }
@@ -157,6 +158,9 @@ func (y *year) live() {
 		for p.step() {
 		}
 	}
+	for _, w := range y.idle {
+		close(w)
+	}
 }
 
 // noteDue remembers when the store was told to look at a key.
@@ -248,6 +252,8 @@ type process struct {
 	after bool
 	turn  chan struct{}
 	at    chan bool // whether it goes on
+
+	worker chan func() // that it runs on
 }
 
 // killed is what a process ends with that was killed.
@@ -259,7 +265,8 @@ func (y *year) start(work apikey.Work, clock int) *process {
 		p.fuse, p.after = 1+y.IntN(40), y.IntN(2) == 0
 	}
 	s := y.service(p, clock)
-	go func() {
+	p.worker = y.worker()
+	p.worker <- func() {
 		<-p.turn
 		defer func() {
 			if v := recover(); v != nil && v != (killed{}) {
@@ -276,8 +283,24 @@ func (y *year) start(work apikey.Work, clock int) *process {
 		if err != nil {
 			y.seen["run failed"]++
 		}
-	}()
+	}
 	return p
+}
+
+// worker is a goroutine that does what it is sent, one that has done its last if there is one: its stack has grown already.
+func (y *year) worker() chan func() {
+	if n := len(y.idle); n > 0 {
+		w := y.idle[n-1]
+		y.idle = y.idle[:n-1]
+		return w
+	}
+	w := make(chan func())
+	go func() {
+		for do := range w {
+			do()
+		}
+	}()
+	return w
 }
 
 func (y *year) service(store lifecycle.Store, clock int) *lifecycle.Service {
@@ -291,7 +314,11 @@ func (y *year) service(store lifecycle.Store, clock int) *lifecycle.Service {
 // step lets a process go on to its next call.
 func (p *process) step() bool {
 	p.turn <- struct{}{}
-	return <-p.at
+	if <-p.at {
+		return true
+	}
+	p.year.idle = append(p.year.idle, p.worker)
+	return false
 }
 
 func (p *process) gate() {

@@ -38,7 +38,7 @@ BREAKS = [
     ("a key on its way is not looked at again", "service.go", "	r.Due = s.due(&r, e.At)\n", "	if r.Due = s.due(&r, e.At); r.Handover != nil {\n		r.Due = nil\n	}\n"),
     ("a closing spreads to the key that is given its place back", "service.go", "if ends(&u.Record, verb, c.Entry.At) && ", "if "),
     ("keys with which something goes wrong stay in front", "sweep.go", "At: s.now().Add(setback)})\n			return err", "At: s.now()})\n			return err"),
-    ("the latest wait behind a backlog", "sweep.go", "			if !first {\n", "			if true {\n"),
+    ("the latest wait behind a backlog", "sweep.go", "			if !first {\n", "			if !first || true {\n"),
     ("a slow receiver may have all the senders", "handover.go", "if l.busy[receiver] >= perReceiver {", "if false {"),
 ]
 
