@@ -223,7 +223,9 @@ func (y *year) trail(l *line, e *audit.Entry) {
 			y.leave(l)
 		}
 	case audit.RotationDue:
-		right = was == audit.RotationStarted || l.kind == missing
+		if was != audit.RotationStarted && l.kind != missing {
+			y.fail(l, "a rotation waits for someone, which has somebody to go to")
+		}
 		return
 	case audit.RotationStarted:
 		right = (was == "" || was == audit.RotationAbandoned) && !l.expired(e.At)

@@ -445,13 +445,12 @@ type line struct {
 	keys         []*heldKey
 	clients      []*client
 
-	phase     map[apikey.ID]audit.Action // what the trail told last of a key's rotation
-	days      map[apikey.ID]int          // that it last told were left
-	over      map[apikey.ID]bool         // told to have expired
-	delivered time.Time                  // its last successor
-	asked     time.Time                  // when its clients did last
-	counted   bool                       // takes a place
-	story     []string
+	phase   map[apikey.ID]audit.Action // what the trail told last of a key's rotation
+	days    map[apikey.ID]int          // that it last told were left
+	over    map[apikey.ID]bool         // told to have expired
+	asked   time.Time                  // when its clients did last
+	counted bool                       // takes a place
+	story   []string
 }
 
 // heldKey is one of a line.
