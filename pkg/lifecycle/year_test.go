@@ -32,7 +32,7 @@ func TestYear(t *testing.T) {
 	seed := cmp.Or(*yearSeed, uint64(time.Now().UnixNano()))
 	t.Logf("%d years from seed %d: go test ./pkg/lifecycle -run 'TestYear$' -v -year.seed %d -year.seeds %d -year.keys %d -year.days %d",
 		*yearSeeds, seed, seed, *yearSeeds, *yearKeys, *yearDays)
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // a year makes much and keeps little
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a year makes much and keeps little
 	seen := map[string]int{}
 	for n := range uint64(*yearSeeds) {
 		t.Run(fmt.Sprint("seed ", seed+n), func(t *testing.T) {
