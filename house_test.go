@@ -76,7 +76,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/gateway": {"apikey caller verify oidc", lambda + " " + adapter},
 
 	// What brings successors made by schedule to the owners of their predecessors.
-	"pkg/deliver": {"apikey lifecycle webhook", ""},
+	"pkg/deliver": {"lifecycle webhook", ""},
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/webhook"
 )
@@ -33,22 +32,9 @@ func (d *Deliverer) Run(ctx context.Context, limit int) (lifecycle.Done, error) 
 
 // notice is what the receiver gets: the ten fields of the answer to a rotation.
 type notice struct {
-	Type      string    `json:"type"`
-	Timestamp time.Time `json:"timestamp"`
-	Data      rotated   `json:"data"`
-}
-
-type rotated struct {
-	OldKeyID       apikey.ID  `json:"old_key_id"`
-	NewKeyID       apikey.ID  `json:"new_key_id"`
-	ProjectID      string     `json:"project_id"`
-	Name           string     `json:"name"`
-	Plaintext      string     `json:"key"`
-	KeyPrefix      string     `json:"key_prefix"`
-	Scopes         []string   `json:"scopes"`
-	ExpiresAt      *time.Time `json:"expires_at"`
-	CreatedAt      time.Time  `json:"created_at"`
-	GraceExpiresAt *time.Time `json:"grace_expires_at"`
+	Type      string               `json:"type"`
+	Timestamp time.Time            `json:"timestamp"`
+	Data      lifecycle.RotatedKey `json:"data"`
 }
 
 // send makes one attempt and logs how it went, in words that hold nothing of the notice.
@@ -102,12 +88,10 @@ func (d *Deliverer) secrets(ctx context.Context, organizationID string) ([]webho
 
 // print is the notice as JSON.
 func print(p *lifecycle.Parcel) ([]byte, error) {
-	k := &p.New.Key
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	err := e.Encode(notice{"api_key.rotated", p.StartedAt, rotated{p.Old.ID, k.ID, k.ProjectID, k.Name, p.New.Plaintext.Reveal(), k.KeyPrefix, k.Scopes,
-		k.ExpiresAt, k.CreatedAt, p.Old.GraceExpiresAt}})
+	err := e.Encode(notice{"api_key.rotated", p.StartedAt, lifecycle.Rotated{Old: p.Old, New: p.New}.Reveal()})
 	return bytes.TrimSpace(b.Bytes()), err
 }
 

@@ -16,21 +16,6 @@ const (
 	maxGrace = int64(lifecycle.MaxGrace / time.Second)
 )
 
-// rotatedKey is the answer that hands a successor out: project, name, scopes and times are the new key's, the end of the
-// grace is the old one's.
-type rotatedKey struct {
-	OldKeyID       apikey.ID  `json:"old_key_id"`
-	NewKeyID       apikey.ID  `json:"new_key_id"`
-	ProjectID      string     `json:"project_id"`
-	Name           string     `json:"name"`
-	Plaintext      string     `json:"key"`
-	KeyPrefix      string     `json:"key_prefix"`
-	Scopes         []string   `json:"scopes"`
-	ExpiresAt      *time.Time `json:"expires_at"`
-	CreatedAt      time.Time  `json:"created_at"`
-	GraceExpiresAt *time.Time `json:"grace_expires_at"`
-}
-
 // rotation names a key and how long it, or its predecessor, lives on; nil: as the service sees fit.
 type rotation struct {
 	id    apikey.ID
@@ -48,15 +33,13 @@ func readRotation(r *request) (in rotation) {
 	return in
 }
 
-func (a *API) rotate(ctx context.Context, in rotation, h http.Header) (rotatedKey, error) {
+func (a *API) rotate(ctx context.Context, in rotation, h http.Header) (lifecycle.RotatedKey, error) {
 	rotated, err := a.Keys.RotateOnce(ctx, in.once, in.id, in.grace)
 	if err != nil {
-		return rotatedKey{}, err
+		return lifecycle.RotatedKey{}, err
 	}
 	h.Set("Cache-Control", "no-store")
-	old, k := rotated.Old, rotated.New.Key
-	return rotatedKey{old.ID, k.ID, k.ProjectID, k.Name, rotated.New.Plaintext.Reveal(), k.KeyPrefix, k.Scopes,
-		k.ExpiresAt, k.CreatedAt, old.GraceExpiresAt}, nil
+	return rotated.Reveal(), nil
 }
 
 func (a *API) endGrace(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {

@@ -17,6 +17,28 @@ type Rotated struct {
 	New apikey.Issued
 }
 
+// RotatedKey is a rotation as it is told to whoever is to have the successor, and to nobody else: it holds the plaintext.
+// Project, name, scopes and times are the new key's, the end of the grace is the old one's.
+type RotatedKey struct {
+	OldKeyID       apikey.ID  `json:"old_key_id"`
+	NewKeyID       apikey.ID  `json:"new_key_id"`
+	ProjectID      string     `json:"project_id"`
+	Name           string     `json:"name"`
+	Plaintext      string     `json:"key"`
+	KeyPrefix      string     `json:"key_prefix"`
+	Scopes         []string   `json:"scopes"`
+	ExpiresAt      *time.Time `json:"expires_at"`
+	CreatedAt      time.Time  `json:"created_at"`
+	GraceExpiresAt *time.Time `json:"grace_expires_at"`
+}
+
+// Reveal is r with the plaintext in the open.
+func (r Rotated) Reveal() RotatedKey {
+	k := &r.New.Key
+	return RotatedKey{r.Old.ID, k.ID, k.ProjectID, k.Name, r.New.Plaintext.Reveal(), k.KeyPrefix, k.Scopes, k.ExpiresAt, k.CreatedAt,
+		r.Old.GraceExpiresAt}
+}
+
 // Rotate gives a key a successor with the same scopes, limits, networks, expiry and today's count. The old key goes on
 // working for the grace, 0 to MaxGrace; nil means the Service's. It needs keys:write and all of the key's management
 // scopes.
