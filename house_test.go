@@ -34,7 +34,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -45,7 +45,10 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// What a tier may have; what happened.
 	"pkg/plan":  {"apikey", ""},
-	"pkg/audit": {"apikey", ulid},
+	"pkg/audit": {"apikey", ulid + " " + json2},
+
+	// What the world is told of it.
+	"pkg/event": {"apikey audit", ""},
 
 	// Who a person's token says they are, and development's own issuer of such tokens.
 	"pkg/oidc":   {"apikey caller", jose + " " + json2},
