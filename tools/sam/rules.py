@@ -6,7 +6,7 @@ import json
 import re
 import sys
 
-KEYS, AUDIT, SEALING_KEY, FAILURES = "Keys", "Audit", "SealingKey", "Failures"
+KEYS, AUDIT, CHAIN, SEALING_KEY, FAILURES, UNPUBLISHED = "Keys", "Audit", "Chain", "SealingKey", "Failures", "Unpublished"
 BY_ORGANIZATION, BY_PROJECT, DUE = "Keys/index/by-organization", "Keys/index/by-project", "Keys/index/due"
 
 # A change of a key: its two items, its organization and the count there, the answer that was kept of its creation, whose
@@ -65,6 +65,16 @@ OPEN = DOORS | ENVELOPE | PREFLIGHTS
 SEALS, NOTHING = "Idempotent", {"Ref": "AWS::NoValue"}
 PURPOSE = {"Null": {"kms:EncryptionContext:latchkey": "false"}}  # the encryption context says for what it is
 ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+
+# What an operator may want to know of, and what may be made of the tables of what happened: nothing is changed or deleted.
+ALARMED, TOLD = "Alarmed", {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], NOTHING]}
+APPENDING = {"PutItem", "GetItem", "BatchGetItem", "Query"}
+
+# What costs nothing while nothing is done. Whatever is of another kind is behind a condition.
+IDLE = {"AWS::ApiGateway::Deployment", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage", "AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Stage",
+        "AWS::DynamoDB::Table", "AWS::Events::EventBus", "AWS::IAM::Role", "AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::Function", "AWS::Lambda::Permission", "AWS::Lambda::Version", "AWS::Logs::LogGroup", "AWS::SQS::Queue",
+        "AWS::SSM::Parameter", "AWS::Scheduler::Schedule"}  # of these the two schedules alone cost: docs/deploy.md says what
 
 BASIC = re.compile(r"arn:[a-z-]+:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole")  # writes logs
 
@@ -219,6 +229,61 @@ def tables(resources):
                 yield f"{name} has no {property}"
 
 
+def history(resources):
+    """What happened is written once. No function may change or delete it, whatever PERMISSIONS says."""
+    for name in of_type(resources, "AWS::Lambda::Function"):
+        for action, resource, _ in granted(resources.get(name + "Role", {}).get("Properties", {})):
+            if resource in (AUDIT, CHAIN) and action not in APPENDING:
+                yield f"{name} may {action} of {resource}, which is append only"
+
+
+def queues(resources):
+    """What failed is kept for as long as a queue can, sealed, and may be sent by the functions' own roles alone."""
+    for name, r in of_type(resources, "AWS::SQS::Queue").items():
+        p = r["Properties"]
+        if not p.get("SqsManagedSseEnabled"):
+            yield f"{name} is not encrypted"
+        if p.get("MessageRetentionPeriod") != 14 * 24 * 60 * 60:
+            yield f"{name} does not keep what failed for 14 days"
+        if "QueueName" in p:
+            yield f"{name} has a name, so that the template cannot be deployed twice"
+    for name in of_type(resources, "AWS::SQS::QueuePolicy"):
+        yield f"{name}: who may send stands in the functions' own policies"
+
+
+def alarms(resources):
+    """There are alarms if they are wanted. They tell the topic if there is one, and nobody else, and what has no figures is
+    well. Each queue has one."""
+    watched = set()
+    for kind in ("AWS::CloudWatch::Alarm", "AWS::Logs::MetricFilter"):
+        for name, r in of_type(resources, kind).items():
+            if r.get("Condition") != ALARMED:
+                yield f"{name} costs also those who do not want it"
+    for name, r in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        p = r["Properties"]
+        if p.get("AlarmActions") != TOLD or any(p.get(a) for a in ("OKActions", "InsufficientDataActions")):
+            yield f"{name} tells others than the topic, or not the topic"
+        if p.get("TreatMissingData") != "notBreaching":
+            yield f"{name}: what has no figures is not well"
+        if "AlarmName" in p:
+            yield f"{name} has a name, so that the template cannot be deployed twice"
+        watched |= {d["Value"]["Fn::GetAtt"][0] for d in p.get("Dimensions", []) if d["Name"] == "QueueName"}
+    for name in of_type(resources, "AWS::SQS::Queue").keys() - watched:
+        yield f"nobody is told of what comes to {name}"
+    metrics = {json.dumps([t["MetricNamespace"], t["MetricName"]]) for r in of_type(resources, "AWS::Logs::MetricFilter").values()
+               for t in r["Properties"]["MetricTransformations"]}
+    wanted = {json.dumps([r["Properties"]["Namespace"], r["Properties"]["MetricName"]]) for r in of_type(resources, "AWS::CloudWatch::Alarm").values()
+              if not str(r["Properties"]["Namespace"]).startswith("AWS/")}
+    for metric in metrics ^ wanted:
+        yield f"{metric} is {'counted and not looked at' if metric in metrics else 'looked at and not counted'}"
+
+
+def charges(resources):
+    for name, r in resources.items():
+        if r["Type"] not in IDLE and "Condition" not in r:
+            yield f"{name}, a {r['Type']}, may cost something while nothing is done"
+
+
 def sealing(resources):
     """The one key of KMS is there if it is wanted, and gives nobody more than the policies of the functions do. Those alone
     know of it who may use it, or change keys: when a rotation is due depends on whether there is a sealing key."""
@@ -267,7 +332,7 @@ def schedules(resources):
             yield f"{name}: nothing says how often a run that failed is tried again"
 
 
-RULES = [permissions, authorizers, paths, functions, alias, tables, sealing, schedules]
+RULES = [permissions, authorizers, paths, functions, alias, tables, history, queues, alarms, charges, sealing, schedules]
 
 
 def breaches(template):
