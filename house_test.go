@@ -34,7 +34,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -58,12 +58,15 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/verify": {"apikey", httpsfv},
 	"pkg/guard":  {"apikey verify", ""},
 
+	// How what is due is gone through.
+	"pkg/work": {},
+
 	// The verbs.
-	"pkg/lifecycle": {"apikey plan caller audit", ""},
+	"pkg/lifecycle": {"apikey plan caller audit work", ""},
 
 	// The stores that lifecycle and verify ask for.
-	"pkg/memory": {"apikey lifecycle verify audit", ""},
-	"pkg/dynamo": {"apikey lifecycle verify audit amazon", aws},
+	"pkg/memory": {"apikey lifecycle verify audit work", ""},
+	"pkg/dynamo": {"apikey lifecycle verify audit work amazon", aws},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},
@@ -112,7 +115,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"bench/hello":  {"", lambda},
 
 	// The test kits: the suite that every store passes, and a running service.
-	"pkg/storetest": {"apikey lifecycle verify audit", ""},
+	"pkg/storetest": {"apikey lifecycle verify audit work", ""},
 	"pkg/keytest":   {rooms + " app storetest", ""},
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 // The index of keys that are due. Profiles alone are in it, and only those that somebody must look at one day.
@@ -38,7 +39,7 @@ func dueMillis(at time.Time) string { return fmt.Sprintf("%0*d", dueDigits, at.U
 // timed adds to a profile what time does to its key.
 func timed(i item, r *apikey.Record) {
 	if r.Due != nil {
-		i[attrDue] = text(dueIn(r.Due.Work, lifecycle.ShardOf(r.OrganizationID)))
+		i[attrDue] = text(dueIn(r.Due.Work, work.ShardOf(r.OrganizationID)))
 		i[attrDueAt] = text(dueAt(lifecycle.DueKey{At: r.Due.At, ID: r.ID}))
 	}
 	if r.Told != (apikey.Told{}) {
@@ -128,7 +129,7 @@ func (s *Store) Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) 
 	change, values := "REMOVE #due, #at", item{":seen": number(r.Version)}
 	if due != nil {
 		change = "SET #due = :due, #at = :at"
-		values[":due"] = text(dueIn(due.Work, lifecycle.ShardOf(r.OrganizationID)))
+		values[":due"] = text(dueIn(due.Work, work.ShardOf(r.OrganizationID)))
 		values[":at"] = text(dueAt(lifecycle.DueKey{At: due.At, ID: id}))
 	}
 	_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{

@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 var backlogKeys = flag.Int("backlog.keys", 4000, "how many due keys TestABacklogIsWorkedOffInOrderAndHoldsUpNobodyNew has to work off")
@@ -47,7 +48,7 @@ func TestABacklogIsWorkedOffInOrderAndHoldsUpNobodyNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made[issued.Key.ID], part[issued.Key.ID] = at, lifecycle.ShardOf(organization)
+		made[issued.Key.ID], part[issued.Key.ID] = at, work.ShardOf(organization)
 		return issued.Key.ID
 	}
 	began := h.clock()
@@ -90,7 +91,7 @@ func TestABacklogIsWorkedOffInOrderAndHoldsUpNobodyNew(t *testing.T) {
 	if len(swept.told) != *backlogKeys+(runs-1)*fresh+fresh || longest >= 2*time.Minute || runs > *backlogKeys/limit*6/5+2 {
 		t.Errorf("%d of %d were told in %d runs, new ones after up to %v", len(swept.told), *backlogKeys, runs, longest)
 	}
-	told := make([][]apikey.ID, lifecycle.Shards)
+	told := make([][]apikey.ID, work.Shards)
 	for _, id := range swept.told {
 		if !isFresh[id] {
 			told[part[id]] = append(told[part[id]], id)

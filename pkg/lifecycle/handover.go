@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/plan"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 // How a rotation goes that nobody asked for by hand:
@@ -38,9 +38,6 @@ const (
 	tellings      = 3                   // how often it is tried to write down how an attempt ended
 	perReceiver   = 2                   // attempts at once at one receiver, of one Deliver
 )
-
-// attempts are the waits between attempts of a delivery (Standard Webhooks, "Retry Schedule"), each with up to a tenth more.
-var attempts = []time.Duration{0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour}
 
 func (s *Service) quiet() time.Duration  { return cmp.Or(s.Quiet, defaultQuiet) }
 func (s *Service) window() time.Duration { return cmp.Or(s.Window, defaultWindow) }
@@ -100,18 +97,18 @@ const (
 // Up to Senders attempts are under way at once, and few of them at one receiver: one that is slow holds up its own keys
 // alone. send may be called from several goroutines; it must be done within half a minute.
 func (s *Service) Deliver(ctx context.Context, limit int, send func(context.Context, Parcel) Attempt) (Done, error) {
-	l := &lanes{free: make(chan struct{}, max(1, s.Senders)), busy: map[string]int{}, waiting: map[string][]apikey.Record{}}
-	done, err := s.turns(ctx, &DueQuery{Work: apikey.Deliver}, limit, attemptTime, func(ctx context.Context, id apikey.ID) error {
-		return l.take(func() error { return s.deliverKey(ctx, l, id, send) })
+	l := work.NewLanes[apikey.Record](s.Senders, perReceiver)
+	done, err := s.turns(ctx, apikey.Deliver, limit, attemptTime, func(ctx context.Context, id apikey.ID) error {
+		return l.Take(func() error { return s.deliverKey(ctx, l, id, send) })
 	})
-	l.all.Wait()
-	done.Failed += l.failed
-	done.More = done.More || len(l.waiting) > 0
+	failed, waiting := l.Wait()
+	done.Failed += failed
+	done.More = done.More || waiting
 	return done, err
 }
 
 // deliverKey makes one attempt, and as long as the receiver acknowledges them those that had to wait for it.
-func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send func(context.Context, Parcel) Attempt) error {
+func (s *Service) deliverKey(ctx context.Context, l *work.Lanes[apikey.Record], id apikey.ID, send func(context.Context, Parcel) Attempt) error {
 	r, do, next, err := s.upNext(ctx, id)
 	switch {
 	case errors.Is(err, errNothingToDo):
@@ -122,10 +119,10 @@ func (s *Service) deliverKey(ctx context.Context, l *lanes, id apikey.ID, send f
 		return s.postpone(ctx, &r, next)
 	}
 	at := receiver(&r)
-	for goOn := l.enter(at, r); goOn; {
+	for goOn := l.Enter(at, r); goOn; {
 		how, failed := s.attempt(ctx, r, send)
 		err = errors.Join(err, failed)
-		r, goOn = l.leave(at, failed == nil && how == Delivered && !nearlyOver(ctx, attemptTime))
+		r, goOn = l.Leave(at, failed == nil && how == Delivered && !work.NearlyOver(ctx, attemptTime))
 	}
 	return err
 }
@@ -167,62 +164,6 @@ func receiver(r *apikey.Record) string {
 	return u.Host
 }
 
-// lanes are the attempts under way of one Deliver.
-type lanes struct {
-	free chan struct{} // holds one for each attempt under way
-	all  sync.WaitGroup
-
-	mu      sync.Mutex
-	busy    map[string]int             // by receiver
-	waiting map[string][]apikey.Record // for a receiver that is busy
-	failed  int
-}
-
-// take does one when there is room, here if there is room for one alone.
-func (l *lanes) take(do func() error) error {
-	if cap(l.free) == 1 {
-		return do()
-	}
-	l.free <- struct{}{}
-	l.all.Go(func() {
-		defer func() { <-l.free }()
-		if do() != nil {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.failed++
-		}
-	})
-	return nil
-}
-
-// enter says whether there is room at a receiver. r waits where there is none.
-func (l *lanes) enter(receiver string, r apikey.Record) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.busy[receiver] >= perReceiver {
-		l.waiting[receiver] = append(l.waiting[receiver], r)
-		return false
-	}
-	l.busy[receiver]++
-	return true
-}
-
-// leave makes room at a receiver or, if it is well, gives its room to the next that waits for it.
-func (l *lanes) leave(receiver string, well bool) (next apikey.Record, goOn bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	waiting := l.waiting[receiver]
-	if !well || len(waiting) == 0 {
-		l.busy[receiver]--
-		return next, false
-	}
-	next, l.waiting[receiver] = waiting[0], waiting[1:]
-	if len(waiting) == 1 {
-		delete(l.waiting, receiver)
-	}
-	return next, true
-}
-
 // claim decides what is due of a successor that is being handed over: an attempt, which it claims, or to give it up.
 func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, error) {
 	r, old, err := s.handing(ctx, id)
@@ -252,16 +193,9 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 		return nil, Change{}, err
 	}
 	h.Attempts++
-	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(wait(id, h.Attempts))
+	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))
 	return &Parcel{ID: handoverID(id), Old: old.Key.At(now), New: apikey.Issued{Key: r.Key.At(now), Plaintext: text}, Attempt: h.Attempts,
 		StartedAt: r.CreatedAt}, s.note(r, next, now), nil
-}
-
-// wait is the time until the attempt after the nth. Keys that began together do not go on together.
-func wait(id apikey.ID, n int) time.Duration {
-	d := attempts[min(n, len(attempts)-1)]
-	part := (uint64(id) + uint64(n)) * 0x9e3779b97f4a7c15 >> 54 // of 1024
-	return (d + d/10*time.Duration(part)/1024).Truncate(time.Millisecond)
 }
 
 // handing returns a successor that is being handed over, and its predecessor.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"hash/fnv"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -146,14 +145,10 @@ type Replay struct {
 	Until       time.Time // when it may be forgotten
 }
 
-// Shards is in how many parts the keys that are due are kept, by organization: the work of one organization holds up no
-// other's but in its own part.
-const Shards = 16
-
 // DueQuery asks for keys that are due.
 type DueQuery struct {
 	Work   apikey.Work
-	Shard  int       // 0 to Shards-1
+	Shard  int       // 0 to work.Shards-1, see work.ShardOf
 	After  DueKey    // zero: from the longest due on
 	Latest bool      // the latest due first; After is zero then
 	Until  time.Time // included
@@ -168,13 +163,6 @@ type DueKey struct {
 
 // Compare is negative when d is due before e, ties by rising id.
 func (d DueKey) Compare(e DueKey) int { return cmp.Or(d.At.Compare(e.At), cmp.Compare(d.ID, e.ID)) }
-
-// ShardOf is the part in which an organization's keys are kept.
-func ShardOf(organizationID string) int {
-	h := fnv.New32a()
-	h.Write([]byte(organizationID))
-	return int(h.Sum32() % Shards)
-}
 
 // EntryQuery asks for entries of one organization's audit trail, by their ids.
 type EntryQuery struct {

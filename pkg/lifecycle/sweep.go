@@ -9,6 +9,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 const (
@@ -35,75 +36,20 @@ type Done struct {
 // Of a part with more than a page the latest are taken too, so that what becomes due now does not wait for all that has
 // been waiting.
 func (s *Service) Sweep(ctx context.Context, limit int) (Done, error) {
-	return s.turns(ctx, &DueQuery{Work: apikey.Sweep}, limit, enough, s.sweepKey)
+	return s.turns(ctx, apikey.Sweep, limit, enough, s.sweepKey)
 }
 
 // turns gives the keys that are due to do, a page of each part at a time, until what is left of ctx is less than enough.
-func (s *Service) turns(ctx context.Context, q *DueQuery, limit int, enough time.Duration, do func(context.Context, apikey.ID) error) (done Done, err error) {
-	q.Until, q.Limit = s.now(), min(duePage, max(1, limit/Shards/2)) // so that each part has its turn
-	seen := map[apikey.ID]bool{}
-	take := func(page []DueKey) (goOn bool) {
-		for _, d := range page {
-			if seen[d.ID] {
-				continue
-			}
-			if done.Keys == limit || ctx.Err() != nil || nearlyOver(ctx, enough) {
-				done.More = true
-				return false
-			}
-			seen[d.ID] = true
-			done.Keys++
-			if do(ctx, d.ID) != nil {
-				done.Failed++
-			}
-		}
-		return true
+func (s *Service) turns(ctx context.Context, kind apikey.Work, limit int, enough time.Duration, do func(context.Context, apikey.ID) error) (Done, error) {
+	w := work.Walk[DueKey, apikey.ID]{Due: func(ctx context.Context, q work.Query[DueKey]) ([]DueKey, error) {
+		return s.Store.Due(ctx, DueQuery{Work: kind, Shard: q.Shard, After: q.After, Latest: q.Latest, Until: q.Until, Limit: q.Limit})
+	}, Of: func(d DueKey) apikey.ID { return d.ID }, Do: do, Until: s.now(), Latest: true, Enough: enough,
+		Limit: limit, Page: min(duePage, max(1, limit/work.Shards/2))} // so that each part has its turn
+	did, err := w.Go(ctx)
+	if err != nil {
+		err = unavailable(err)
 	}
-	from := int(q.Until.Unix() / 60) // no part is always the last
-	after := make([]*DueKey, Shards) // nil: the part has no more
-	for i := range after {
-		after[i] = &DueKey{}
-	}
-	for left := Shards; left > 0; {
-		for n := range Shards {
-			q.Shard = (from + n) % Shards
-			if after[q.Shard] == nil {
-				continue
-			}
-			first := *after[q.Shard] == DueKey{}
-			q.After, q.Latest = *after[q.Shard], false
-			page, err := s.Store.Due(ctx, *q)
-			if err != nil {
-				return done, unavailable(err)
-			}
-			if !take(page) {
-				return done, nil
-			}
-			if len(page) < q.Limit {
-				after[q.Shard] = nil
-				left--
-				continue
-			}
-			after[q.Shard] = &page[len(page)-1]
-			if !first {
-				continue
-			}
-			q.After, q.Latest = DueKey{}, true
-			if page, err = s.Store.Due(ctx, *q); err != nil {
-				return done, unavailable(err)
-			}
-			if !take(page) {
-				return done, nil
-			}
-		}
-	}
-	return done, nil
-}
-
-// nearlyOver says whether less than enough is left of ctx.
-func nearlyOver(ctx context.Context, enough time.Duration) bool {
-	end, there := ctx.Deadline()
-	return there && time.Until(end) < enough
+	return Done{Keys: did.Count, Failed: did.Failed, More: did.More}, err
 }
 
 // sweepKey does all that is due of one key. When something goes wrong with it, it steps back behind the others.

@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
 	"github.com/latchkey/latchkey/pkg/storetest"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 // ours is a store in which only one organization's keys become due, since others' tests share it.
@@ -21,7 +22,7 @@ type ours struct {
 }
 
 func (o ours) Due(ctx context.Context, q lifecycle.DueQuery) (list []lifecycle.DueKey, err error) {
-	if q.Shard != lifecycle.ShardOf(o.organization) {
+	if q.Shard != work.ShardOf(o.organization) {
 		return nil, nil
 	}
 	page, _, err := o.Keys(ctx, lifecycle.Query{OrganizationID: o.organization, Limit: 1000, Side: lifecycle.Both})

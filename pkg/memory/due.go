@@ -7,6 +7,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 // part is one part of the keys that are due.
@@ -15,7 +16,7 @@ type part struct {
 	shard int
 }
 
-func partOf(r *apikey.Record) part { return part{r.Due.Work, lifecycle.ShardOf(r.OrganizationID)} }
+func partOf(r *apikey.Record) part { return part{r.Due.Work, work.ShardOf(r.OrganizationID)} }
 
 // put stores r under its id, and where it is looked for when it is due.
 func (s *Store) put(r *apikey.Record) {

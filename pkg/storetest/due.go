@@ -8,6 +8,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 var dueTests = []test{
@@ -50,7 +51,7 @@ var dueTests = []test{
 		q.Work = apikey.Deliver
 		s.dues(q)
 		q = s.dueFrom(want)
-		q.Shard = (q.Shard + 1) % lifecycle.Shards
+		q.Shard = (q.Shard + 1) % work.Shards
 		s.dues(q)
 	}},
 	{"a key due at any time that it may end is found in its order", func(s *suite) {
@@ -59,7 +60,7 @@ var dueTests = []test{
 		for _, at := range []time.Time{far, time.Date(2286, 11, 20, 17, 46, 40, 0, time.UTC), time.Date(1970, 1, 2, 0, 0, 0, 0, time.UTC)} {
 			r = s.update(r, func(r *apikey.Record) { r.Due = &apikey.Due{Work: apikey.Sweep, At: at} })
 			s.holds(r)
-			q := lifecycle.DueQuery{Work: apikey.Sweep, Shard: lifecycle.ShardOf(s.organization), Until: at, Limit: 1000,
+			q := lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Until: at, Limit: 1000,
 				After: lifecycle.DueKey{At: at.Add(-time.Millisecond), ID: r.ID}}
 			s.dues(q, lifecycle.DueKey{At: at, ID: r.ID})
 			q.Until = at.Add(-time.Millisecond)
@@ -146,7 +147,7 @@ func (s *suite) becomesDue(work apikey.Work, seconds ...int) (list []lifecycle.D
 
 // dueFrom asks the part of the test's organization for all that is due from the first of them to an hour later.
 func (s *suite) dueFrom(list []lifecycle.DueKey) lifecycle.DueQuery {
-	return lifecycle.DueQuery{Work: apikey.Sweep, Shard: lifecycle.ShardOf(s.organization), Limit: 1000,
+	return lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Limit: 1000,
 		After: lifecycle.DueKey{At: list[0].At.Add(-time.Millisecond)}, Until: list[0].At.Add(time.Hour)}
 }
 

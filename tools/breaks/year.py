@@ -18,7 +18,7 @@ BREAKS = [
     ("a successor in use does not count as delivered", "handover.go", "case r.LastUsedAt != nil:", "case false:"),
     ("an attempt that nobody spoke of again is certain", "handover.go", "h.Claimed, h.Doubt = nil, true", "h.Claimed = nil"),
     ("an unanswered attempt is certain", "handover.go", "h.Claimed, h.Doubt = nil, h.Doubt || how == Doubtful", "h.Claimed = nil"),
-    ("attempts are not claimed", "handover.go", "h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(wait(id, h.Attempts))", "h.Next = now.Add(wait(id, h.Attempts))"),
+    ("attempts are not claimed", "handover.go", "h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))", "h.Next = now.Add(work.Wait(uint64(id), h.Attempts))"),
     ("an abandoned successor lives on", "handover.go", "	revoke(&next, now, \"nobody took it\")\n", "	next.Counted = false\n"),
     ("the old key does not get its place back", "handover.go", "		old.Counted = takesPlace(&old, now)\n", ""),
     ("both keys of a rotation have a place", "handover.go", "old.NextRotationAt, old.Counted = &next.ID, nil, false\n	e", "old.NextRotationAt = &next.ID, nil\n	e"),
@@ -38,8 +38,8 @@ BREAKS = [
     ("a key on its way is not looked at again", "service.go", "	r.Due = s.due(&r, e.At)\n", "	if r.Due = s.due(&r, e.At); r.Handover != nil {\n		r.Due = nil\n	}\n"),
     ("a closing spreads to the key that is given its place back", "service.go", "if ends(&u.Record, verb, c.Entry.At) && ", "if "),
     ("keys with which something goes wrong stay in front", "sweep.go", "At: s.now().Add(setback)})\n			return err", "At: s.now()})\n			return err"),
-    ("the latest wait behind a backlog", "sweep.go", "			if !first {\n", "			if !first || true {\n"),
-    ("a slow receiver may have all the senders", "handover.go", "if l.busy[receiver] >= perReceiver {", "if false {"),
+    ("the latest wait behind a backlog", "sweep.go", "Until: s.now(), Latest: true,", "Until: s.now(),"),
+    ("a slow receiver may have all the senders", "handover.go", "(s.Senders, perReceiver)", "(s.Senders, s.Senders)"),
 ]
 
 
