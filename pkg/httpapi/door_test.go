@@ -166,6 +166,29 @@ func TestTheRequestIDIsTheServicesOwn(t *testing.T) {
 	}
 }
 
+// ServeMux takes no two patterns that fit the same path when neither is the more literal.
+func TestOfTwoPatternsThatFitTheOneWhoseLiteralComesFirstServes(t *testing.T) {
+	d := newDoor(t)
+	said := func(what string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, what+" "+r.PathValue("id")) })
+	}
+	d.Handler = d.API.Handler(httpapi.Row("f", "POST", "/x/{id}/test", said("test")), httpapi.Row("f", "GET", "/x/parcels/{id}", said("parcel")),
+		httpapi.Row("f", "GET", "/x/{id}", said("one")), httpapi.Row("f", "GET", "/x/parcels", said("parcels")))
+	for asked, want := range map[string]string{"POST /x/7/test": "test 7", "GET /x/parcels/7": "parcel 7", "GET /x/parcels/test": "parcel test", "GET /x/7": "one 7", "GET /x/parcels": "parcels "} {
+		method, path, _ := strings.Cut(asked, " ")
+		if body := has(t, d.do(method, path, ""), 200); body != want {
+			t.Errorf("%s: %q, not %q", asked, body, want)
+		}
+	}
+	want(t, d.do("POST", "/x/parcels/test", ""), 405, apikey.MethodNotAllowed)
+	want(t, d.do("GET", "/x/7/test", ""), 405, apikey.MethodNotAllowed)
+	want(t, d.do("POST", "/x/7/other", ""), 404, apikey.NotFound)
+	want(t, d.do("POST", "/x/7/test/", ""), 404, apikey.NotFound)
+	if log := d.logged(); !strings.Contains(log, `"route":"/x/{id}/test","status":200`) || !strings.Contains(log, `"route":"/x/parcels/{id}","status":200`) {
+		t.Errorf("the log has other routes: %s", log)
+	}
+}
+
 // Whoever may nothing learns from the answers no more of keys that exist than of those that do not.
 func TestWhoMayNothingLearnsOfNoKey(t *testing.T) {
 	d := newDoor(t)

@@ -62,7 +62,7 @@ type Route struct {
 type handler func(*response, *http.Request) error
 
 // Routes is the table, or only the rows that the named functions own. Where two patterns fit, as for /v1/api-keys/me, the
-// more literal one serves.
+// more literal one serves, and of two that are not comparable the one whose literal comes first, as with API Gateway.
 func (a *API) Routes(functions ...string) []Route {
 	table := []Route{
 		{"create", "POST", "/v1/api-keys", endpoint(a, http.StatusCreated, readNew, a.create)},
@@ -124,12 +124,23 @@ func (a *API) Handler(routes ...Route) http.Handler {
 		}
 		patterns[r.Pattern].add(r)
 	}
-	mux := http.NewServeMux()
-	for pattern, m := range patterns {
-		mux.Handle(pattern, a.answer(m.serve))
+	mux, rest := http.NewServeMux(), http.NewServeMux()
+	for _, pattern := range slices.Sorted(maps.Keys(patterns)) { // a letter comes before a brace
+		if serve := a.answer(patterns[pattern].serve); !takes(mux, pattern, serve) {
+			rest.Handle(pattern, serve)
+		}
 	}
-	mux.Handle("/{path...}", a.answer(unknownRoute))
+	rest.Handle("/{path...}", a.answer(unknownRoute))
+	mux.Handle("/{path...}", rest)
 	return a.observe(mux)
+}
+
+// takes says whether mux could take a pattern beside those that it has. It panics over two that fit the same path when
+// neither is the more literal, such as /webhooks/deliveries/{id} and /webhooks/{id}/test.
+func takes(mux *http.ServeMux, pattern string, h http.Handler) (taken bool) {
+	defer func() { taken = recover() == nil }()
+	mux.Handle(pattern, h)
+	return
 }
 
 // observe gives every request its id and its log line, and lets nothing reach next that it would redirect.
