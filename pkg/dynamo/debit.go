@@ -42,6 +42,20 @@ func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, er
 	return hot, false, failure("reading a refused key", err)
 }
 
+// Look is one consistent GetItem.
+func (s *Store) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.tables.Keys, Key: primaryKey(pkOf(d.ID), skHot),
+		ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return verify.Hot{}, failure("looking at a key", err)
+	}
+	if out.Item == nil {
+		return verify.Hot{}, verify.ErrNoKey
+	}
+	hot, err := readHot(out.Item, &d)
+	return hot, failure("reading a key", err)
+}
+
 func (s *Store) debit(d *verify.Debit) *dynamodb.UpdateItemInput {
 	condition := debitCondition
 	names := map[string]string{

@@ -118,6 +118,11 @@ func (s shelf) Debit(_ context.Context, d verify.Debit) (verify.Hot, bool, error
 	return hot, verify.Refusal(&hot, &d) == apikey.Valid, nil
 }
 
+func (s shelf) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
+	hot, _, err := s.Debit(ctx, d)
+	return hot, err
+}
+
 func (s shelf) Forget(context.Context, apikey.ID, []apikey.Window) error { return nil }
 
 func format(t testing.TB) apikey.Format {

@@ -71,6 +71,22 @@ func (s *Store) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, er
 	return hot, true, nil
 }
 
+// Look is a reading of the same: see verify.Store.
+func (s *Store) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
+	if err := ctx.Err(); err != nil {
+		return verify.Hot{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.keys[d.ID]
+	if !ok {
+		return verify.Hot{}, verify.ErrNoKey
+	}
+	hot, err := hotOf(r, &d)
+	hot.MinuteCount, hot.DayCount = r.Counts[d.Minute()], r.Counts[d.Day()]
+	return hot, err
+}
+
 // hotOf is what a verify is told of r, but for the counts.
 func hotOf(r *apikey.Record, d *verify.Debit) (verify.Hot, error) {
 	hot := verify.Hot{

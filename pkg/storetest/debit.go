@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,32 @@ var debitTests = []test{
 		r.Counts, r.LastUsedAt = map[apikey.Window]int64{d.Minute(): 14, d.Day(): 14}, new(d.At.Truncate(time.Millisecond))
 		s.holds(r)
 	}},
+	{"a look tells what a debit would, and leaves no trace", func(s *suite) {
+		r := s.full()
+		r.RevokedAt, r.ArchivedAt, r.Closing, r.UpdatedAt = nil, nil, nil, base
+		d := debitOf(&r, base.Add(time.Minute+time.Millisecond))
+		r.Counts = map[apikey.Window]int64{d.Minute(): 3, d.Day(): 5}
+		s.create(r)
+		looked, err := s.Look(s.Context(), d)
+		s.must(err)
+		s.holds(r)
+		hot := s.admits(d)
+		if hot.MinuteCount--; !hot.Hash.Equal(looked.Hash) {
+			s.Error("another hash")
+		}
+		hot.DayCount, hot.Hash, looked.Hash = hot.DayCount-1, apikey.Hash{}, apikey.Hash{}
+		for _, h := range []*verify.Hot{&hot, &looked} {
+			slices.Sort(h.Scopes)
+			slices.SortFunc(h.CIDRs, netip.Prefix.Compare)
+			h.CIDRs = slices.Compact(h.CIDRs)
+		}
+		if !reflect.DeepEqual(looked, hot) {
+			s.Errorf("a look is told %+v, a debit %+v", looked, hot)
+		}
+		none := s.minimal()
+		_, err = s.Look(s.Context(), debitOf(&none, base))
+		s.wants(err, verify.ErrNoKey)
+	}},
 	{"every refusal explains itself and debits nothing", func(s *suite) {
 		for _, row := range refusals {
 			r := s.minimal()
@@ -92,6 +119,12 @@ var debitTests = []test{
 			row.set(&r, &d)
 			s.create(r)
 			s.Log(row.name)
+			looked, err := s.Look(s.Context(), d)
+			s.must(err)
+			s.holds(r)
+			if got := verify.Refusal(&looked, &d); got != row.want {
+				s.Errorf("a look explains it as %s, want %s", got, row.want)
+			}
 			if row.want == apikey.Valid {
 				s.admits(d)
 				continue

@@ -196,6 +196,11 @@ func (f *Faulty) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, e
 	return hot.answer, hot.flag, err
 }
 
+// Look passes on or fails.
+func (f *Faulty) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
+	return through(f, "Look", func() (verify.Hot, error) { return f.store.Look(ctx, d) })
+}
+
 // Forget passes on or fails.
 func (f *Faulty) Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error {
 	return only(f, "Forget", func() error { return f.store.Forget(ctx, id, windows) })

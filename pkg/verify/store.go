@@ -12,13 +12,16 @@ import (
 // ErrNoKey is what a Store returns for an id that it does not hold.
 var ErrNoKey = errors.New("no such key")
 
-// Store is all that a verify asks of one. Both methods touch the key's hot item alone.
+// Store is all that a verify asks of one. Its methods touch the key's hot item alone.
 type Store interface {
 	// Debit admits or refuses in one atomic write. When Refusal(hot, d) is Valid it adds d.Cost to both of d's windows,
 	// sets the last use to d.At, in whole milliseconds, and returns the key as it is then, admitted. Otherwise it changes nothing and returns
 	// the key as it stands, refused. It never creates a key: ErrNoKey for an unknown id. apikey.ErrConflict when a
 	// change of the key was under way; every other error means that nobody may be let in.
 	Debit(ctx context.Context, d Debit) (hot Hot, admitted bool, err error)
+
+	// Look is what a Debit would be told, in one consistent read that changes nothing: ErrNoKey for an unknown id.
+	Look(ctx context.Context, d Debit) (Hot, error)
 
 	// Forget drops the counters of windows that have ended. Of an id that it does not hold it may say ErrNoKey.
 	Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error

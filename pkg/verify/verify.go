@@ -116,6 +116,31 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	return decision
 }
 
+// Look decides about a key as Verify does, but for its limits and for where it comes from, and leaves no trace: nothing is
+// debited, and the key is not thereby used. Of other organizations' keys it says that they do not exist.
+func (v *Verifier) Look(ctx context.Context, key, organizationID string) Decision {
+	token, err := v.Format.Parse(key)
+	if err != nil {
+		return Decision{Code: apikey.MalformedKey}
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(v.Timeout, DefaultTimeout))
+	defer cancel()
+	d := Debit{ID: token.ID(), Hash: token.Hash(), OrganizationID: organizationID, Cost: 1, At: v.Now()}
+	hot, err := v.Store.Look(ctx, d)
+	switch {
+	case errors.Is(err, ErrNoKey):
+		return Decision{Code: apikey.UnknownKey, KeyPrefix: token.Prefix()}
+	case err != nil:
+		return unavailable(err)
+	}
+	hot.MinuteLimit, hot.DayLimit = nil, nil
+	decision := Decision{Code: Refusal(&hot, &d), KeyPrefix: token.Prefix()}
+	if decision.Code != apikey.UnknownKey {
+		decision.Identity, decision.End, decision.CIDRs = hot.Identity, hot.End, hot.CIDRs
+	}
+	return decision
+}
+
 // debit asks the store, and again while a management change of the same key is under way, until the deadline.
 func (v *Verifier) debit(ctx context.Context, d Debit) (Hot, bool, error) {
 	for {

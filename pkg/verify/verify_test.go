@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -427,4 +428,57 @@ func TestADecisionAllocatesLittle(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() { d.Verify(context.Background(), ask) }); n > 15 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+func TestALookDecidesLikeAVerifyButForLimitsAndLeavesNoTrace(t *testing.T) {
+	d := newDoor(t, func(r *apikey.Record) {
+		limit(1, 1)(r)
+		r.Scopes, r.AllowedCIDRs = []string{apikey.KeysRead}, []string{"192.0.2.0/24"}
+	})
+	if code := d.ask(verify.Request{Door: verify.Management, Address: netip.MustParseAddr("192.0.2.1")}).Code; code != apikey.Valid {
+		t.Fatal(code)
+	}
+	before, _ := d.memory.Key(t.Context(), d.record.ID)
+	d.now = d.now.Add(time.Second)
+	seen := d.Look(t.Context(), d.key, "acme")
+	if after, _ := d.memory.Key(t.Context(), d.record.ID); seen.Code != apikey.Valid || seen.KeyID != d.record.ID || !reflect.DeepEqual(after, before) {
+		t.Errorf("a key whose limits are reached: %s, %s; it is %+v, was %+v", seen.Code, seen.KeyID, after, before)
+	}
+	if d.store.debits.Load() != 1 {
+		t.Error("a look debits")
+	}
+	another := minted(t)
+	for name, row := range map[string]struct {
+		key, organization string
+		want              apikey.Code
+	}{
+		"another organization's": {d.key, "globex", apikey.UnknownKey},
+		"no key":                 {d.key + "x", "acme", apikey.MalformedKey},
+		"another key":            {another, "acme", apikey.UnknownKey},
+	} {
+		if seen := d.Look(t.Context(), row.key, row.organization); seen.Code != row.want || seen.KeyID != 0 {
+			t.Errorf("%s: %+v", name, seen)
+		}
+	}
+	for want, end := range map[apikey.Code]func(*apikey.Record){
+		apikey.RevokedKey:  func(r *apikey.Record) { r.RevokedAt = new(noon) },
+		apikey.ArchivedKey: func(r *apikey.Record) { r.ArchivedAt = new(noon) },
+		apikey.DisabledKey: func(r *apikey.Record) { r.Enabled = false },
+		apikey.ExpiredKey:  func(r *apikey.Record) { r.ExpiresAt = new(noon.Add(time.Second)) },
+	} {
+		d := newDoor(t, end)
+		d.now = noon.Add(time.Second)
+		if seen := d.Look(t.Context(), d.key, "acme"); seen.Code != want || seen.Allowed() {
+			t.Errorf("%s: %s", want, seen.Code)
+		}
+	}
+}
+
+func minted(t *testing.T) string {
+	t.Helper()
+	f, err := apikey.NewFormat("lk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Mint("").Plaintext.Reveal()
 }
