@@ -62,6 +62,7 @@ type Record struct {
 	Hash        Hash
 	Counted     bool             // takes a place in its organization's plan
 	Predecessor *ID              // the key that this one replaced
+	First       ID               // the key that its line began with; 0: itself. See Line
 	Lone        bool             // the key that replaced this one takes no place: in its grace this one does
 	Counts      map[Window]int64 // what was debited in each window still remembered
 	Closing     *Closing         // an ending of the key that has begun and is not yet committed
@@ -80,6 +81,7 @@ type Sealed struct {
 
 // Handover is the delivery of a key that was made by schedule. Until it is acknowledged the predecessor's end is untouched.
 type Handover struct {
+	Fetched  bool       `json:"f,omitempty"` // Secrets Manager has it brought itself: nobody else tries to
 	Until    time.Time  `json:"u"`           // when it is given up
 	Next     time.Time  `json:"n"`           // when it is tried next
 	Attempts int        `json:"a"`           // that were begun
@@ -114,6 +116,14 @@ const (
 // MarshalJSON always fails: a Record does not leave the service.
 func (Record) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("a key's record is never marshalled: send its Key")
+}
+
+// Line names the keys that replaced one another, for ever: it is the id of the first of them.
+func (r *Record) Line() ID {
+	if r.First == 0 {
+		return r.ID
+	}
+	return r.First
 }
 
 // Ended says whether the key was revoked or archived, so that lists leave it out unless asked.

@@ -125,6 +125,9 @@ func profileItem(r *apikey.Record) item {
 	if r.Metadata != nil {
 		i["metadata"] = text(string(r.Metadata))
 	}
+	if r.First != 0 {
+		i["first"] = keyID(r.First)
+	}
 	timed(i, r)
 	if r.Sealed != nil {
 		i["sealed"], i["sealed_until"] = text(r.Sealed.ID), moment(r.Sealed.Until)
@@ -176,6 +179,9 @@ func join(id apikey.ID, hot, profile item) (apikey.Record, error) {
 	}
 	r := apikey.Record{Key: p.key(), Hash: h.hash(), Counted: h.flag(attrCounted), Closing: h.closing(), Counts: h.counts(),
 		Predecessor: optional(p, "predecessor", p.keyID), Lone: profile["lone"] != nil, LastChange: p.text("last_change")}
+	if profile["first"] != nil {
+		r.First = p.keyID("first")
+	}
 	if profile["sealed"] != nil {
 		r.Sealed = &apikey.Sealed{ID: p.text("sealed"), Until: p.moment("sealed_until")}
 	}

@@ -69,3 +69,19 @@ func TestAKeyInGraceThatCountsGoesAndComesBackWithItsPlace(t *testing.T) {
 		t.Fatalf("renamed: %v, %d", err, h.activeKeys(t))
 	}
 }
+
+func TestEveryKeyOfALineKnowsItsFirst(t *testing.T) {
+	h := newHouse(t, "professional")
+	first := h.mustCreate(t, basic()).Key.ID
+	id := first
+	for range 3 {
+		rotated, err := h.Rotate(admin(), id, seconds(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = rotated.New.Key.ID
+		if r, err := h.memory.Key(t.Context(), id); err != nil || r.Line() != first {
+			t.Fatalf("%s is of the line %s, not %s; %v", id, r.Line(), first, err)
+		}
+	}
+}

@@ -180,7 +180,7 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time, atOnce b
 	k.Enabled, k.LastUsedAt = true, nil
 	k.CreatedAt, k.UpdatedAt = now, now
 	k.NextRotationAt = nextRotation(now, k.RotationIntervalDays)
-	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: old.Counted, Predecessor: &old.ID,
+	r := apikey.Record{Key: k, Hash: minted.Plaintext.Hash(), Counted: old.Counted, Predecessor: &old.ID, First: old.Line(),
 		Counts: map[apikey.Window]int64{}}
 	kept := []apikey.Window{apikey.DayWindow(now, 0), apikey.DayWindow(now, -1), apikey.DayWindow(now, 1)}
 	if atOnce {
