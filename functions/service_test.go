@@ -40,7 +40,7 @@ func deploy(t *testing.T) deployed {
 		t.Fatal(err)
 	}
 	name := rand.Text()
-	tables := dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name}
+	tables := dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name, Chain: "chain-" + name}
 	if err := dynamo.CreateTables(t.Context(), client, tables); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func deploy(t *testing.T) deployed {
 	}
 	people := newSignIn(t)
 	d := deployed{app: a, people: people, environment: []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
-		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit,
+		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit, "LATCHKEY_CHAIN_TABLE=" + tables.Chain,
 		"LATCHKEY_SEALING_KEY_ID=sealing", "LATCHKEY_KMS_ENDPOINT=" + newKMS(t), people.setting()}}
 	if _, err := a.Keys.AddOrganization(d.operator(), "enterprise", []string{"*"}); err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ const rehearsals = 300
 
 var errNoDynamoDB = errors.New("DynamoDB Local needs Java 17 and Maven")
 
-var tables = dynamo.Tables{Keys: "latchkey-keys", Audit: "latchkey-audit"}
+var tables = dynamo.Tables{Keys: "latchkey-keys", Audit: "latchkey-audit", Chain: "latchkey-chain"}
 
 // scene is everything that is measured: the bootstraps, their database, and the event that each is given.
 type scene struct {
@@ -199,7 +199,7 @@ func (s *scene) build(ctx context.Context, endpoint string) (err error) {
 		return err
 	}
 	environment := []string{"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench",
-		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit}
+		"LATCHKEY_DYNAMODB_ENDPOINT=" + endpoint, "LATCHKEY_KEYS_TABLE=" + tables.Keys, "LATCHKEY_AUDIT_TABLE=" + tables.Audit, "LATCHKEY_CHAIN_TABLE=" + tables.Chain}
 	s.bootstraps = []*bootstrap{
 		{"authorizer", "./functions/authorizer", append([]string{"LATCHKEY_SCOPES=orders:read"}, environment...), `"Effect":"Allow"`},
 		{"bare", "./bench/bare", append([]string{"BARE_PK=" + barePK}, environment...), "updated"},

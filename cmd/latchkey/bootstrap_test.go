@@ -50,10 +50,10 @@ func TestBootstrapMakesTheFirstKeyOnceAndItWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dynamo.CreateTables(context.Background(), client, dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name}); err != nil {
+	if err := dynamo.CreateTables(context.Background(), client, dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name, Chain: "chain-" + name}); err != nil {
 		t.Fatal(err)
 	}
-	tables := []string{"LATCHKEY_KEYS_TABLE=keys-" + name, "LATCHKEY_AUDIT_TABLE=audit-" + name}
+	tables := []string{"LATCHKEY_KEYS_TABLE=keys-" + name, "LATCHKEY_AUDIT_TABLE=audit-" + name, "LATCHKEY_CHAIN_TABLE=chain-" + name}
 
 	key, said, code := typed(t, tables, "bootstrap", "--dynamodb", endpoint)
 	if code != 0 || !strings.HasPrefix(key, "lk_live_") || strings.Contains(said, key) {

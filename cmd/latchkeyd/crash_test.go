@@ -84,7 +84,7 @@ func TestAProcessKilledAmidChangesLosesNothingItAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	consistent(t, dynamo.New(client, dynamo.Tables{Keys: s.keys, Audit: s.audit}))
+	consistent(t, dynamo.New(client, s.names()))
 	d := s.start(t)
 	for id, key := range told.live {
 		if got := d.Authorize(key); got != http.StatusOK {

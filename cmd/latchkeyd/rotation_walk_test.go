@@ -68,7 +68,7 @@ func (s tables) bash(t *testing.T, script string) string {
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	shell.Dir = "../.."
-	shell.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + folder, "LATCHKEY_KEYS_TABLE=" + s.keys, "LATCHKEY_AUDIT_TABLE=" + s.audit}
+	shell.Env = append(s.environment(), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), "TMPDIR="+folder)
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() { _ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) }
 	shell.Cancel = func() error { end(); return nil }

@@ -189,15 +189,15 @@ func TestDevelopmentLeavesTablesAloneThatItDidNotMake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dynamo.CreateTables(context.Background(), client, dynamo.Tables{Keys: s.keys, Audit: s.audit}); err != nil {
+	if err := dynamo.CreateTables(context.Background(), client, s.names()); err != nil {
 		t.Fatal(err)
 	}
 	mine := newTables(t)
-	for name, try := range map[string]tables{"both": s, "the keys": {s.endpoint, s.keys, mine.audit}, "the audit": {s.endpoint, mine.keys, s.audit}} {
+	for name, try := range map[string]tables{"all": s, "the keys": {s.endpoint, s.keys, mine.audit, mine.chain},
+		"the audit": {s.endpoint, mine.keys, s.audit, mine.chain}, "the chain": {s.endpoint, mine.keys, mine.audit, s.chain}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits for a mark that nobody puts
-			environment := []string{"LATCHKEY_KEYS_TABLE=" + try.keys, "LATCHKEY_AUDIT_TABLE=" + try.audit}
-			said, code := run(t, environment, "-dev", "-dynamodb", s.endpoint, "-listen", "127.0.0.1:0")
+			said, code := run(t, try.environment(), "-dev", "-dynamodb", s.endpoint, "-listen", "127.0.0.1:0")
 			if code != 1 || !strings.Contains(said, "was not made for development") {
 				t.Errorf("exit %d: %s", code, said)
 			}

@@ -38,11 +38,11 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 	if err != nil {
 		return nil, nil, err
 	}
-	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable}
+	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable, Chain: s.ChainTable}
 	err = dynamo.DevelopmentTables(ctx, client, tables, markPatience)
 	switch {
 	case errors.Is(err, dynamo.ErrNotDevelopment):
-		return nil, nil, fmt.Errorf("%w: -dev leaves it alone; name others with LATCHKEY_KEYS_TABLE and LATCHKEY_AUDIT_TABLE", err)
+		return nil, nil, fmt.Errorf("%w: -dev leaves it alone; name others with LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE and LATCHKEY_CHAIN_TABLE", err)
 	case err != nil:
 		return nil, nil, fmt.Errorf("is DynamoDB Local running at %s (make dynamodb starts one)? %w", endpoint, err)
 	}

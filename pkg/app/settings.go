@@ -24,6 +24,7 @@ type Settings struct {
 	AllowedOrigins []string      // whose pages may call from a browser; default none
 	KeysTable      string        // default "latchkey-keys"
 	AuditTable     string        // default "latchkey-audit"
+	ChainTable     string        // default "latchkey-chain"
 	Scopes         []string      // that a key needs at a protected API which does not say
 	PolicyAnswers  bool          // of the authorizer, to HTTP APIs which do not say
 	LogLevel       slog.Level    // from which on lines are written; default INFO
@@ -40,7 +41,7 @@ type Settings struct {
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_CHAIN_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
 // LATCHKEY_SCOPES (comma separated) and LATCHKEY_ANSWER ("simple" or "policy"). Of who may do what it reads LATCHKEY_ISSUERS
 // (see oidc.Parse), LATCHKEY_MANAGEMENT_AUTH ("any" or "jwt"), LATCHKEY_PLANS (see plan.Parse), LATCHKEY_DEFAULT_PLAN,
 // LATCHKEY_ALLOWED_SCOPES and LATCHKEY_KEYS_SHAPE_SCOPES (comma separated), and LATCHKEY_SEALING_KEY_ID. What is ill-formed is an error
@@ -50,6 +51,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Brand:      cmp.Or(getenv("LATCHKEY_BRAND"), "lk"),
 		KeysTable:  cmp.Or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
 		AuditTable: cmp.Or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
+		ChainTable: cmp.Or(getenv("LATCHKEY_CHAIN_TABLE"), "latchkey-chain"),
 
 		SealingKeyID: getenv("LATCHKEY_SEALING_KEY_ID"),
 	}

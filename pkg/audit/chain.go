@@ -43,6 +43,14 @@ func Next(previous Link, e Entry) (Link, error) {
 	return l, err
 }
 
+// MayLink refuses an entry that can have no place in an organization's chain.
+func MayLink(organizationID string, e Entry) error {
+	if organizationID == "" || e.OrganizationID != organizationID || e.ID == "" {
+		return fmt.Errorf("the entry %q of %q has no place in the chain of %q", e.ID, e.OrganizationID, organizationID)
+	}
+	return nil
+}
+
 // sum is the hash that the link must have over an entry as JSON.
 func (l *Link) sum(entry []byte) (string, error) {
 	v := jsontext.Value(fmt.Sprintf(`{"entry":%s,"previous":%q,"sequence":%d}`, entry, l.Previous, l.Sequence))

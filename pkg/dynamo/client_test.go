@@ -57,7 +57,7 @@ func storeAt(t *testing.T, c dynamo.Config) *dynamo.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dynamo.New(client, dynamo.Tables{Keys: "keys", Audit: "audit"})
+	return dynamo.New(client, dynamo.Tables{Keys: "keys", Audit: "audit", Chain: "chain"})
 }
 
 // awsError is an error as DynamoDB words it.

@@ -1,4 +1,4 @@
-// Package dynamo keeps keys, organizations and the audit trail in two DynamoDB tables.
+// Package dynamo keeps keys, organizations, the audit trail and its chain in three DynamoDB tables.
 //
 // A key is two items of one partition. Its hot item holds what a verify needs, is in no index and small: a verify is one
 // conditional write, of one unit while the item stays under 1 KB (price_test.go holds the prices). Its profile holds the rest, and everything that indexes need. Every
@@ -31,8 +31,8 @@ var (
 	_ verify.Store    = (*Store)(nil)
 )
 
-// Tables names the two tables.
-type Tables struct{ Keys, Audit string }
+// Tables names the three tables.
+type Tables struct{ Keys, Audit, Chain string }
 
 // Store is both stores on DynamoDB. All its methods may be called at once from many goroutines.
 type Store struct {

@@ -30,7 +30,7 @@ func local(t *testing.T) *dynamodb.Client {
 func tables(t *testing.T, client *dynamodb.Client) dynamo.Tables {
 	t.Helper()
 	name := strings.ToLower(rand.Text())
-	names := dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name}
+	names := dynamo.Tables{Keys: "keys-" + name, Audit: "audit-" + name, Chain: "chain-" + name}
 	if err := dynamo.CreateTables(t.Context(), client, names); err != nil {
 		t.Fatal(err)
 	}

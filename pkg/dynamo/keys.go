@@ -153,25 +153,26 @@ func (s *Store) hots(ctx context.Context, profiles []item) (map[string]item, err
 		for i, p := range some {
 			keys[i] = item{attrPK: p[attrPK], attrSK: text(skHot)}
 		}
-		if err := s.batchGet(ctx, keys, found); err != nil {
+		if err := s.batchGet(ctx, s.tables.Keys, keys, func(i item) { found[textOf(i, attrPK)] = i }); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
 }
 
-// batchGet adds the items under keys to found, by partition. DynamoDB may leave some for later: they are asked for again.
-func (s *Store) batchGet(ctx context.Context, keys []item, found map[string]item) error {
+// batchGet gives the items under keys of a table, of at most maxBatch different ones, to take. DynamoDB may leave some for
+// later: they are asked for again.
+func (s *Store) batchGet(ctx context.Context, table string, keys []item, take func(item)) error {
 	for {
 		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-			s.tables.Keys: {Keys: keys, ConsistentRead: aws.Bool(true)}}})
+			table: {Keys: keys, ConsistentRead: aws.Bool(true)}}})
 		if err != nil {
 			return err
 		}
-		for _, i := range out.Responses[s.tables.Keys] {
-			found[textOf(i, attrPK)] = i
+		for _, i := range out.Responses[table] {
+			take(i)
 		}
-		if keys = out.UnprocessedKeys[s.tables.Keys].Keys; len(keys) == 0 {
+		if keys = out.UnprocessedKeys[table].Keys; len(keys) == 0 {
 			return nil
 		}
 		if err := pause(ctx); err != nil {

@@ -13,9 +13,9 @@ import (
 
 const tablesPatience = time.Minute
 
-// CreateTables makes the tables that do not exist and waits until both can be used.
+// CreateTables makes the tables that do not exist and waits until all can be used.
 func CreateTables(ctx context.Context, client *dynamodb.Client, t Tables) error {
-	for _, in := range []*dynamodb.CreateTableInput{t.keysTable(), t.auditTable()} {
+	for _, in := range t.all() {
 		if _, err := createTable(ctx, client, in); err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ var ErrNotDevelopment = errors.New("the table was not made for development")
 // that exists without that mark with ErrNotDevelopment, leaving it as it is. Another process may be doing the same: it is
 // given patience to put the mark.
 func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, patience time.Duration) error {
-	for _, in := range []*dynamodb.CreateTableInput{t.keysTable(), t.auditTable()} {
+	for _, in := range t.all() {
 		created, err := createTable(ctx, client, in)
 		if err == nil && created {
 			err = mark(ctx, client, *in.TableName)
@@ -44,6 +44,10 @@ func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, p
 	return nil
 }
 
+func (t Tables) all() []*dynamodb.CreateTableInput {
+	return []*dynamodb.CreateTableInput{t.keysTable(), plainTable(t.Audit), plainTable(t.Chain)}
+}
+
 func (t Tables) keysTable() *dynamodb.CreateTableInput {
 	return &dynamodb.CreateTableInput{
 		TableName:            &t.Keys,
@@ -54,8 +58,9 @@ func (t Tables) keysTable() *dynamodb.CreateTableInput {
 	}
 }
 
-func (t Tables) auditTable() *dynamodb.CreateTableInput {
-	return &dynamodb.CreateTableInput{TableName: &t.Audit, AttributeDefinitions: texts(attrPK, attrSK), KeySchema: keys(attrPK, attrSK)}
+// plainTable is one without an index.
+func plainTable(name string) *dynamodb.CreateTableInput {
+	return &dynamodb.CreateTableInput{TableName: &name, AttributeDefinitions: texts(attrPK, attrSK), KeySchema: keys(attrPK, attrSK)}
 }
 
 func createTable(ctx context.Context, client *dynamodb.Client, in *dynamodb.CreateTableInput) (created bool, err error) {

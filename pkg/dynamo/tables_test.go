@@ -12,7 +12,7 @@ import (
 )
 
 func newNames() dynamo.Tables {
-	return dynamo.Tables{Keys: "keys-" + rand.Text(), Audit: "audit-" + rand.Text()}
+	return dynamo.Tables{Keys: "keys-" + rand.Text(), Audit: "audit-" + rand.Text(), Chain: "chain-" + rand.Text()}
 }
 
 func TestManyMayMakeTheTablesAtOnce(t *testing.T) {
@@ -47,8 +47,9 @@ func TestDevelopmentRefusesEachTableThatIsNotMarked(t *testing.T) {
 	}{
 		"its own":         {mine, nil},
 		"live ones":       {live, dynamo.ErrNotDevelopment},
-		"live keys":       {dynamo.Tables{Keys: live.Keys, Audit: mine.Audit}, dynamo.ErrNotDevelopment},
-		"a live audit":    {dynamo.Tables{Keys: mine.Keys, Audit: live.Audit}, dynamo.ErrNotDevelopment},
+		"live keys":       {dynamo.Tables{Keys: live.Keys, Audit: mine.Audit, Chain: mine.Chain}, dynamo.ErrNotDevelopment},
+		"a live audit":    {dynamo.Tables{Keys: mine.Keys, Audit: live.Audit, Chain: mine.Chain}, dynamo.ErrNotDevelopment},
+		"a live chain":    {dynamo.Tables{Keys: mine.Keys, Audit: mine.Audit, Chain: live.Chain}, dynamo.ErrNotDevelopment},
 		"its own, by now": {mine, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

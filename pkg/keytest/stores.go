@@ -49,7 +49,7 @@ func newTables(endpoint string) (*dynamo.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := dynamo.Tables{Keys: "keys", Audit: "audit"}
+	names := dynamo.Tables{Keys: "keys", Audit: "audit", Chain: "chain"}
 	err = dynamo.CreateTables(context.Background(), client, names)
 	return dynamo.New(client, names), err
 }

@@ -56,6 +56,10 @@ type Store interface {
 
 	// Entries returns up to q.Limit entries of an organization's audit trail, newest first, and whether there may be more.
 	Entries(ctx context.Context, q EntryQuery) (page []audit.Entry, more bool, err error)
+
+	// Links returns up to limit links, at least 1, of an organization's chain that come after the one numbered after, in the
+	// order of their numbers, and whether there may be more.
+	Links(ctx context.Context, organizationID string, after int64, limit int) (page []audit.Link, more bool, err error)
 }
 
 // Organization owns keys.

@@ -30,6 +30,7 @@ type Store struct {
 	organizations map[string]lifecycle.Organization
 	keys          map[apikey.ID]*apikey.Record
 	entries       map[string][]audit.Entry // by organization, oldest first
+	chains        map[string]*chain        // by organization
 	replays       map[string]lifecycle.Replay
 	due           map[part][]lifecycle.DueKey // the longest due first
 	crowded       int                         // how many replays there may be before those that are over are looked for
@@ -41,6 +42,7 @@ func New() *Store {
 		organizations: map[string]lifecycle.Organization{},
 		keys:          map[apikey.ID]*apikey.Record{},
 		entries:       map[string][]audit.Entry{},
+		chains:        map[string]*chain{},
 		replays:       map[string]lifecycle.Replay{},
 		due:           map[part][]lifecycle.DueKey{},
 	}

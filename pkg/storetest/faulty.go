@@ -214,3 +214,17 @@ func (f *Faulty) Entries(ctx context.Context, q lifecycle.EntryQuery) ([]audit.E
 	})
 	return page.answer, page.flag, err
 }
+
+// Links passes on or fails.
+func (f *Faulty) Links(ctx context.Context, organizationID string, after int64, limit int) ([]audit.Link, bool, error) {
+	page, err := through(f, "Links", func() (two[[]audit.Link], error) {
+		links, more, err := f.store.Links(ctx, organizationID, after, limit)
+		return two[[]audit.Link]{links, more}, err
+	})
+	return page.answer, page.flag, err
+}
+
+// Append passes on or fails.
+func (f *Faulty) Append(ctx context.Context, organizationID string, entries []audit.Entry) ([]audit.Linked, error) {
+	return through(f, "Append", func() ([]audit.Linked, error) { return f.store.Append(ctx, organizationID, entries) })
+}

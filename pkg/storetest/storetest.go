@@ -6,6 +6,7 @@
 package storetest
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,13 @@ import (
 type Store interface {
 	lifecycle.Store
 	verify.Store
+	Chain
+}
+
+// Chain is who links entries of the audit trail. Append links those entries of an organization that have no link yet, in
+// the order given, and returns every one of them with its link, in that order. An error may leave the first of them linked.
+type Chain interface {
+	Append(ctx context.Context, organizationID string, entries []audit.Entry) ([]audit.Linked, error)
 }
 
 // Run holds the store that open gives against the contract. open may give the same store again and again: every test
@@ -36,7 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		tests []test
 	}{
 		{"Organizations", organizationTests}, {"Keys", keyTests}, {"Commit", commitTests}, {"Close", closeTests},
-		{"List", listTests}, {"Replays", replayTests}, {"Due", dueTests}, {"Debit", debitTests}, {"Audit", auditTests},
+		{"List", listTests}, {"Replays", replayTests}, {"Due", dueTests}, {"Debit", debitTests}, {"Audit", auditTests}, {"Chain", chainTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
