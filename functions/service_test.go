@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,15 +106,9 @@ func newService(t *testing.T) *service {
 func (s *service) searchLogs() {
 	for name, f := range s.functions {
 		printed := f.output()
-		if what := keytest.Leaked(printed, s.issued); what != "" {
-			s.t.Errorf("%s printed %s", name, what)
-		}
-		if slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(printed, secret) }) {
-			s.t.Errorf("%s printed a secret", name)
-		}
-		for _, token := range s.tokens {
-			if strings.Contains(printed, token[:strings.LastIndexByte(token, '.')]) || strings.Contains(printed, token[strings.LastIndexByte(token, '.'):]) {
-				s.t.Errorf("%s printed a token", name)
+		for _, what := range []string{keytest.Leaked(printed, s.issued), keytest.LeakedToken(printed, s.tokens), keytest.LeakedSecret(printed, s.secrets)} {
+			if what != "" {
+				s.t.Errorf("%s printed %s", name, what)
 			}
 		}
 	}
