@@ -52,7 +52,8 @@ type Service struct {
 
 	LoopbackWebhooks bool // development: notices may go to this machine
 
-	rest func(context.Context) error // instead of pause, for tests that step through what meets
+	rest  func(context.Context) error   // instead of pause, for tests that step through what meets
+	since func(time.Time) time.Duration // instead of time.Since, for tests in which a key is under fire, or is not
 }
 
 // now is the moment as it is stored: UTC, whole milliseconds.
@@ -95,7 +96,7 @@ func (s *Service) change(ctx context.Context, end string, decide func(context.Co
 		}
 		// A conflict does not end the doubt: it may be with the very commit whose answer was lost.
 		inDoubt = !again(err) || inDoubt && (readErr != nil || errors.Is(err, apikey.ErrConflict))
-		if end != "" && time.Since(began) >= underFire {
+		if end != "" && s.tried(began) >= underFire {
 			s.close(ctx, c, end, closed)
 		}
 		if s.pause(ctx) != nil {
@@ -189,6 +190,14 @@ func (s *Service) pause(ctx context.Context) error {
 	case <-time.After(5*time.Millisecond + rand.N(35*time.Millisecond)):
 		return nil
 	}
+}
+
+// tried is for how long a change is under way that began then.
+func (s *Service) tried(began time.Time) time.Duration {
+	if s.since != nil {
+		return s.since(began)
+	}
+	return time.Since(began)
 }
 
 func unavailable(cause error) error {
