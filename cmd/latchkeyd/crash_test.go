@@ -66,6 +66,7 @@ func (a *acknowledged) work(t *testing.T, d *keytest.Daemon, random *rand.Rand) 
 }
 
 func TestAProcessKilledAmidChangesLosesNothingItAcknowledged(t *testing.T) {
+	t.Parallel()
 	s := newTables(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -96,6 +96,7 @@ func TestWithOneClockHalfAMinuteAheadNoWindowAdmitsMoreThanTheLimit(t *testing.T
 }
 
 func TestWhatOneProcessEndsTheNextRequestToAnotherIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newTables(t)
 	const ahead = time.Hour
 	a, b := s.start(t), s.start(t)

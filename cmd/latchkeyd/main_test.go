@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"crypto/rand"
+	"flag"
 	"os"
 	"testing"
 
@@ -10,7 +11,13 @@ import (
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(keytest.Main(m)) }
+// TestMain lets several tests wait at once: most of their time is that of processes which look again in a second.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(keytest.Main(m))
+}
 
 // tables are two DynamoDB tables of a test's own, in which it starts any number of latchkeyd.
 type tables struct {

@@ -13,6 +13,7 @@ import (
 // The README's first run, as typed, in bash and in the plainest shell: every status code that it promises is printed, in
 // its order.
 func TestTheReadmesFirstRunShowsWhatItSays(t *testing.T) {
+	t.Parallel()
 	blocks := firstRun(t)
 	inMemory := func(t *testing.T) *keytest.Daemon { return keytest.Start(t) }
 	onDynamoDB := func(t *testing.T) *keytest.Daemon { return newTables(t).start(t) }

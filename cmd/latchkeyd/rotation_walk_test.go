@@ -22,6 +22,7 @@ import (
 // The walk of docs/rotation.md as typed, once with each receiver: a key rotates by its schedule, its receiver takes it over, the
 // old key ends early; with the receiver down nobody is locked out and the rotation is abandoned.
 func TestTheWalkThroughAMonthShowsWhatItSays(t *testing.T) {
+	t.Parallel()
 	const goes, types = `go -C examples/receiver-go build`, `npm ci --prefix examples/receiver-typescript`
 	for name, without := range map[string]string{"Go": types, "TypeScript": goes} {
 		t.Run(name, func(t *testing.T) {

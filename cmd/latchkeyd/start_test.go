@@ -174,6 +174,7 @@ func TestALaterDevelopmentProcessAddsAKeyOfItsOwnAndChangesNothingElse(t *testin
 }
 
 func TestTwoDevelopmentProcessesMayStartAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newTables(t)
 	for name := range map[string]bool{"one": true, "other": true} {
 		t.Run(name, func(t *testing.T) {
@@ -184,6 +185,7 @@ func TestTwoDevelopmentProcessesMayStartAtOnce(t *testing.T) {
 }
 
 func TestDevelopmentLeavesTablesAloneThatItDidNotMake(t *testing.T) {
+	t.Parallel()
 	s := newTables(t)
 	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true})
 	if err != nil {

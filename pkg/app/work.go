@@ -11,17 +11,23 @@ import (
 const (
 	// perRun is how many keys one run looks at; what it leaves is the next one's.
 	perRun = 5000
-	// tick is how often latchkeyd looks for what is due. As a Lambda each is run once a minute.
-	tick = 5 * time.Second
+	// tick is how often latchkeyd looks for what is due, and devTick how often it does where somebody tries it and waits. As
+	// a Lambda each is run once a minute.
+	tick, devTick = 5 * time.Second, time.Second
 	// runTime bounds one run of latchkeyd's.
 	runTime = 50 * time.Second
 )
 
 // Sweep does what time has made due of keys, and logs that it did.
 func (a *App) Sweep(ctx context.Context) error {
+	_, err := a.sweep(ctx)
+	return err
+}
+
+func (a *App) sweep(ctx context.Context) (lifecycle.Done, error) {
 	done, err := a.Keys.Sweep(ctx, perRun)
 	a.ran(ctx, "sweep", done, err)
-	return err
+	return done, err
 }
 
 // Deliver tries the deliveries that are due, and logs that it did.
@@ -44,18 +50,32 @@ func (a *App) ran(ctx context.Context, what string, done lifecycle.Done, err err
 }
 
 // work does what is due, again and again, until ctx is done. Other processes on the same store may be doing the same.
-// Deliveries wait for receivers, and the rest does not wait for them.
+// Deliveries wait for receivers, and the rest does not wait for them; but what a sweep began is brought at once.
 func (d *daemon) work(ctx context.Context) {
+	every := tick
+	if d.options.dev {
+		every = devTick
+	}
+	begun := make(chan struct{}, 1)
+	sweep := func(ctx context.Context) error {
+		done, err := d.app.sweep(ctx)
+		if done.Keys > 0 {
+			select {
+			case begun <- struct{}{}:
+			default: // the next delivery sees it too
+			}
+		}
+		return err
+	}
 	var all sync.WaitGroup
 	defer all.Wait()
-	for _, run := range []func(context.Context) error{d.app.Sweep, d.app.Deliver} {
-		all.Go(func() { again(ctx, run) })
-	}
+	all.Go(func() { again(ctx, every, nil, sweep) })
+	all.Go(func() { again(ctx, every, begun, d.app.Deliver) })
 }
 
-// again runs, and runs again each tick, until ctx is done.
-func again(ctx context.Context, run func(context.Context) error) {
-	ticker := time.NewTicker(tick)
+// again runs, and runs again each tick and whenever it is woken, until ctx is done.
+func again(ctx context.Context, every time.Duration, woken <-chan struct{}, run func(context.Context) error) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, runTime)
@@ -64,6 +84,7 @@ func again(ctx context.Context, run func(context.Context) error) {
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
+		case <-woken:
 		}
 	}
 }
