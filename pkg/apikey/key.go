@@ -96,6 +96,8 @@ type Told struct {
 	RotationDue *time.Time `json:"r,omitempty"` // that the rotation of then waits for someone
 	Unused      *time.Time `json:"u,omitempty"` // that it is unused since then
 	Confirm     *time.Time `json:"c,omitempty"` // of a scheduled rotation: when its grace may be found to be needed no more
+	Day         int64      `json:"d,omitempty"` // the last Day whose use of the daily limit needs no more telling than
+	Percent     int        `json:"p,omitempty"` // this, of UseTold; of earlier days nothing is told any more
 }
 
 // Due says when a key must be looked at, and by whom.
@@ -291,7 +293,7 @@ type Window string
 func MinuteWindow(now time.Time, back int64) Window { return window('m', now.Unix()/60-back) }
 
 // DayWindow names the UTC day that now lies in, or the one back days earlier.
-func DayWindow(now time.Time, back int64) Window { return window('d', now.Unix()/86400-back) }
+func DayWindow(now time.Time, back int64) Window { return WindowOf(Day(now) - back) }
 
 func window(kind byte, n int64) Window {
 	var b [20]byte

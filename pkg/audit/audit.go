@@ -40,6 +40,7 @@ const (
 	RotationAbandoned Action = "api_key.rotation_abandoned" // nobody took the successor, which is revoked
 	Expiring          Action = "api_key.expiring"
 	Stale             Action = "api_key.stale"
+	LimitReached      Action = "api_key.limit_reached" // 80 or 100 percent of a day's limit are used
 
 	OrgCreated Action = "organization.created"
 	OrgUpdated Action = "organization.updated"
@@ -48,7 +49,7 @@ const (
 // Actions lists every action.
 func Actions() []Action {
 	return []Action{Created, Rotated, GraceEnded, GraceMoved, Revoked, Archived, Reactivated, Disabled, Enabled, Updated, Expired,
-		RotationDue, RotationStarted, RotationCompleted, RotationAbandoned, Expiring, Stale, OrgCreated, OrgUpdated}
+		RotationDue, RotationStarted, RotationCompleted, RotationAbandoned, Expiring, Stale, LimitReached, OrgCreated, OrgUpdated}
 }
 
 // Entry is one thing that happened.

@@ -39,8 +39,7 @@ func dueMillis(at time.Time) string { return fmt.Sprintf("%0*d", dueDigits, at.U
 // timed adds to a profile what time does to its key.
 func timed(i item, r *apikey.Record) {
 	if r.Due != nil {
-		i[attrDue] = text(dueIn(r.Due.Work, work.ShardOf(r.OrganizationID)))
-		i[attrDueAt] = text(dueAt(lifecycle.DueKey{At: r.Due.At, ID: r.ID}))
+		i[attrDue], i[attrDueAt] = dueAttributes(r, r.Due)
 	}
 	if r.Told != (apikey.Told{}) {
 		i["told"] = asJSON(r.Told)
@@ -48,6 +47,11 @@ func timed(i item, r *apikey.Record) {
 	if r.Handover != nil {
 		i["handover"] = asJSON(*r.Handover)
 	}
+}
+
+// dueAttributes are what the index has of a key that is due.
+func dueAttributes(r *apikey.Record, due *apikey.Due) (partition, at types.AttributeValue) {
+	return text(dueIn(due.Work, work.ShardOf(r.OrganizationID))), text(dueAt(lifecycle.DueKey{At: due.At, ID: r.ID}))
 }
 
 func asJSON(v any) types.AttributeValue {
@@ -126,17 +130,20 @@ func (s *Store) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueK
 // Postpone is one UpdateItem of the profile.
 func (s *Store) Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) error {
 	id := r.ID
-	change, values := "REMOVE #due, #at", item{":seen": number(r.Version)}
+	change, condition, values := "REMOVE #due, #at", "#n = :seen AND attribute_not_exists(#due)", item{":seen": number(r.Version)}
+	if r.Due != nil {
+		condition = "#n = :seen AND #due = :wasdue AND #at = :wasat"
+		values[":wasdue"], values[":wasat"] = dueAttributes(&r, r.Due)
+	}
 	if due != nil {
 		change = "SET #due = :due, #at = :at"
-		values[":due"] = text(dueIn(due.Work, work.ShardOf(r.OrganizationID)))
-		values[":at"] = text(dueAt(lifecycle.DueKey{At: due.At, ID: id}))
+		values[":due"], values[":at"] = dueAttributes(&r, due)
 	}
 	_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName:                 &s.tables.Keys,
 		Key:                       primaryKey(pkOf(id), skProfile),
 		UpdateExpression:          &change,
-		ConditionExpression:       aws.String("#n = :seen"),
+		ConditionExpression:       &condition,
 		ExpressionAttributeNames:  map[string]string{"#due": attrDue, "#at": attrDueAt, "#n": attrVersion},
 		ExpressionAttributeValues: values,
 	})
@@ -145,4 +152,23 @@ func (s *Store) Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) 
 		err = lifecycle.ErrChanged
 	}
 	return failure("postponing "+id.String(), err)
+}
+
+// Hint is one UpdateItem of the profile: see verify.Store.
+func (s *Store) Hint(ctx context.Context, id apikey.ID, organizationID string, at time.Time) error {
+	r := apikey.Record{Key: apikey.Key{ID: id, OrganizationID: organizationID}}
+	due, dueAt := dueAttributes(&r, &apikey.Due{Work: apikey.Sweep, At: at})
+	_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:                 &s.tables.Keys,
+		Key:                       primaryKey(pkOf(id), skProfile),
+		UpdateExpression:          aws.String("SET #due = :due, #at = :at"),
+		ConditionExpression:       aws.String("attribute_exists(#pk) AND (attribute_not_exists(#at) OR #at > :at)"),
+		ExpressionAttributeNames:  map[string]string{"#pk": attrPK, "#due": attrDue, "#at": attrDueAt},
+		ExpressionAttributeValues: item{":due": due, ":at": dueAt},
+	})
+	var refused *types.ConditionalCheckFailedException
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return failure("hinting at "+id.String(), err)
 }

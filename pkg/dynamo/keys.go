@@ -198,7 +198,7 @@ func (s *Store) Commit(ctx context.Context, c lifecycle.Change) error {
 		if err != nil {
 			return failure("writing down "+u.Record.ID.String(), err)
 		}
-		steps = append(steps, s.updateHot(u, facts), s.replace(profileItem(&u.Record)))
+		steps = append(steps, s.updateHot(u, facts, c.Entry.At), s.replace(profileItem(&u.Record)))
 	}
 	entry, err := s.entry(c.Entry)
 	if err != nil {
@@ -231,8 +231,8 @@ func (s *Store) replace(i item) step {
 	return step{types.TransactWriteItem{Put: &types.Put{TableName: &s.tables.Keys, Item: i}}, lifecycle.ErrChanged}
 }
 
-// updateHot sets the managed attributes to facts, and removes those that facts lack.
-func (s *Store) updateHot(u *lifecycle.Update, facts item) step {
+// updateHot sets the managed attributes to facts, and removes those that facts lack, as of at.
+func (s *Store) updateHot(u *lifecycle.Update, facts item, at time.Time) step {
 	names, values := map[string]string{}, item{":seen": number(u.Record.Version - 1)}
 	var sets, removes []string
 	for _, name := range managed {
@@ -256,6 +256,11 @@ func (s *Store) updateHot(u *lifecycle.Update, facts item) step {
 		} else {
 			condition += " AND " + name + " = " + value
 		}
+	}
+	for w, n := range u.Below(at) {
+		name, value := "#"+string(w), ":below"+string(w)
+		names[name], values[value] = string(w), number(n)
+		condition += " AND (attribute_not_exists(" + name + ") OR " + name + " < " + value + ")"
 	}
 	expression := "SET " + strings.Join(sets, ", ")
 	if len(removes) > 0 {

@@ -125,6 +125,8 @@ func (s shelf) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
 
 func (s shelf) Forget(context.Context, apikey.ID, []apikey.Window) error { return nil }
 
+func (s shelf) Hint(context.Context, apikey.ID, string, time.Time) error { return nil }
+
 func format(t testing.TB) apikey.Format {
 	t.Helper()
 	f, err := apikey.NewFormat("lk")

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	warn            // the key's end comes near
 	confirm         // see whether the grace is still needed
 	inspect         // see whether the key is used at all
+	ration          // tell how much of its daily limit is used
 )
 
 type appointment struct {
@@ -34,16 +36,26 @@ type appointment struct {
 var leads = []int{30, 14, 7, 1}
 
 // agenda is what will become due of r as it is at now, the earliest first.
-func (s *Service) agenda(r *apikey.Record, now time.Time) []appointment {
+func (s *Service) agenda(r *apikey.Record, now time.Time) (a []appointment) {
 	switch {
-	case r.RevokedAt != nil, r.ArchivedAt != nil:
+	case r.Ended():
 		return nil
 	case r.Handover != nil:
-		return []appointment{{handoverDue(r), handOver}}
+		a = []appointment{{handoverDue(r), handOver}}
 	case r.Told.Over:
 		return nil
+	default:
+		a = s.ofALife(r, now)
 	}
-	var a []appointment
+	if day, percent := untold(r, now); percent > 0 {
+		a = append(a, appointment{later(now, apikey.StartOf(day)), ration})
+	}
+	slices.SortStableFunc(a, func(a, b appointment) int { return a.at.Compare(b.at) })
+	return a
+}
+
+// ofALife is what becomes due of a key that its owner has.
+func (s *Service) ofALife(r *apikey.Record, now time.Time) (a []appointment) {
 	note := func(at *time.Time, do errand) {
 		if at != nil {
 			a = append(a, appointment{*at, do})
@@ -52,11 +64,9 @@ func (s *Service) agenda(r *apikey.Record, now time.Time) []appointment {
 	note(r.End(), finish)
 	note(warning(r), warn)
 	if r.ReplacedByKeyID == nil {
-		a = append(a, s.ofItsOwn(r, now)...)
-	} else {
-		note(r.Told.Confirm, confirm)
+		return append(a, s.ofItsOwn(r, now)...)
 	}
-	slices.SortStableFunc(a, func(a, b appointment) int { return a.at.Compare(b.at) })
+	note(r.Told.Confirm, confirm)
 	return a
 }
 
@@ -103,6 +113,28 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// untold is the first day of which it is to be told how much of r's daily limit is used, and the part that is told of next; 0
+// percent for nothing. Yesterday may have ended before anybody looked; tomorrow has begun for a process with a faster clock.
+func untold(r *apikey.Record, now time.Time) (day int64, percent int) {
+	today := apikey.Day(now)
+	for day = max(today-1, r.Told.Day); day <= today+1; day++ {
+		used := apikey.Reached(r.DailyLimit, r.Counts[apikey.WindowOf(day)])
+		for _, percent = range apikey.UseTold {
+			if percent <= used && (day > r.Told.Day || percent > r.Told.Percent) {
+				return day, percent
+			}
+		}
+	}
+	return 0, 0
 }
 
 // first is what of r comes first at now, and when it is due: nothing, when it is not due yet. What has ended is told
@@ -200,6 +232,9 @@ func dueOf(a appointment) *apikey.Due {
 // before needs no telling.
 func told(was, is *apikey.Key, t apikey.Told, now time.Time) apikey.Told {
 	t.Over = t.Over && is.Over(now)
+	if today := apikey.Day(now); was != nil && !reflect.DeepEqual(was.DailyLimit, is.DailyLimit) && t.Day < today {
+		t.Day, t.Percent = today, 0 // it was no limit of the days before
+	}
 	if was != nil && equal(was.ExpiresAt, is.ExpiresAt) {
 		return t
 	}

@@ -192,6 +192,14 @@ func successor(old *apikey.Record, minted apikey.Minted, now time.Time, atOnce b
 			r.Counts[w] = n
 		}
 	}
+	r.Told.Day, r.Told.Percent = old.Told.Day, old.Told.Percent
+	for !atOnce { // what is still to be told of the inherited count, the old key tells
+		day, percent := untold(&r, now)
+		if percent == 0 {
+			break
+		}
+		r.Told.Day, r.Told.Percent = day, percent
+	}
 	return r, kept
 }
 

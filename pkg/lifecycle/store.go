@@ -48,7 +48,8 @@ type Store interface {
 	// Due returns up to q.Limit keys that are due, in the order that q asks for. It may miss changes of the last moments.
 	Due(ctx context.Context, q DueQuery) ([]DueKey, error)
 
-	// Postpone sets when a key that is as it was read is due, and nothing else. ErrChanged when it is at another version.
+	// Postpone sets when a key that is as it was read is due, and nothing else. ErrChanged when it is at another version, or
+	// due at another time, as after a hint.
 	Postpone(ctx context.Context, r apikey.Record, due *apikey.Due) error
 
 	// Replay returns an answer that was kept, also one whose time is over, or ErrNotFound.
@@ -123,12 +124,32 @@ type Change struct {
 }
 
 // Update replaces everything that management knows of a key. It leaves alone what verifies write: counters and last use.
-// The stored key must be at Record.Version-1, closing or not as Closing says, and the counters of Frozen must be what the
-// record's Counts say.
+// The stored key must be at Record.Version-1, closing or not as Closing says, the counters of Frozen must be what the
+// record's Counts say, and others as Below says.
 type Update struct {
 	Record  apikey.Record
 	Closing bool // the key was read as closing
 	Frozen  []apikey.Window
+}
+
+// Below is what counters of the stored key must be below, at the time of the change: when the key is due follows from how much of its
+// daily limit is used, so a debit that came to a part which is told of must be known to whoever writes that down.
+func (u *Update) Below(now time.Time) map[apikey.Window]int64 {
+	r := &u.Record
+	if r.DailyLimit == nil || r.Ended() {
+		return nil
+	}
+	below := map[apikey.Window]int64{}
+	for day := apikey.Day(now) - 1; day <= apikey.Day(now)+1; day++ {
+		w := apikey.WindowOf(day)
+		for _, percent := range apikey.UseTold {
+			if n := apikey.Threshold(*r.DailyLimit, percent); r.Counts[w] < n {
+				below[w] = n
+				break
+			}
+		}
+	}
+	return below
 }
 
 // Count moves an organization's ActiveKeys. A positive Delta needs the organization to be at Version, and ActiveKeys+Delta

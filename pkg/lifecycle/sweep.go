@@ -28,7 +28,7 @@ type Done struct {
 }
 
 // Sweep does what time has made due: it begins rotations, ends graces that nobody needs any more, tells of keys that
-// expire, have expired, wait for their rotation or are not used. It looks at up to limit keys and stops early when ctx
+// expire, have expired, wait for their rotation, are not used or have used much of a day's limit. It looks at up to limit keys and stops early when ctx
 // nears its end. Several may sweep at once, and any may be stopped anywhere: each step is one transaction that is
 // made only if it is still due.
 //
@@ -125,8 +125,22 @@ func (s *Service) errand(ctx context.Context, r apikey.Record, do errand, now ti
 	case inspect:
 		next.Told.Unused = new(lastUse(&r.Key))
 		return s.tell(r, next, now, audit.Stale, change("unused_since", next.Told.Unused)), nil
+	case ration:
+		return s.rationed(r, now)
 	}
 	return Change{}, errNothingToDo
+}
+
+// rationed tells how much of a key's daily limit is used.
+func (s *Service) rationed(r apikey.Record, now time.Time) (Change, error) {
+	day, percent := untold(&r, now)
+	if percent == 0 {
+		return Change{}, errNothingToDo
+	}
+	next := r
+	next.Told.Day, next.Told.Percent = day, percent
+	return s.tell(r, next, now, audit.LimitReached, change("daily_limit", *r.DailyLimit), change("day", apikey.StartOf(day).Format(time.DateOnly)),
+		change("percent", percent), change("used", r.Counts[apikey.WindowOf(day)])), nil
 }
 
 // daysLeft is how many days there are until a time, begun ones included.

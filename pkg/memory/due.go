@@ -66,11 +66,32 @@ func (s *Store) Postpone(_ context.Context, r apikey.Record, due *apikey.Due) er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.keys[r.ID]
-	if !ok || old.Version != r.Version {
+	if !ok || old.Version != r.Version || !sameDue(old.Due, r.Due) {
 		return lifecycle.ErrChanged
 	}
-	next := clone(old)
+	s.postpone(old, due)
+	return nil
+}
+
+func sameDue(a, b *apikey.Due) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Work == b.Work && a.At.Equal(b.At)
+}
+
+func (s *Store) postpone(r *apikey.Record, due *apikey.Due) {
+	next := clone(r)
 	next.Due = due
 	s.put(next)
+}
+
+// Hint makes a key due for the sweep: see verify.Store.
+func (s *Store) Hint(ctx context.Context, id apikey.ID, _ string, at time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.keys[id]; ok && (r.Due == nil || r.Due.At.After(at)) {
+		s.postpone(r, &apikey.Due{Work: apikey.Sweep, At: at.UTC().Truncate(time.Millisecond)})
+	}
 	return nil
 }

@@ -248,6 +248,11 @@ func (s *Store) check(c lifecycle.Change) error {
 				return lifecycle.ErrChanged
 			}
 		}
+		for w, n := range u.Below(c.Entry.At) {
+			if old.Counts[w] >= n {
+				return lifecycle.ErrChanged
+			}
+		}
 	}
 	if c.Replay != nil && s.replays[c.Replay.ID].Until.After(c.Entry.At) {
 		return lifecycle.ErrChanged

@@ -78,20 +78,19 @@ var dueTests = []test{
 	{"to postpone a key changes nothing but when it is due", func(s *suite) {
 		was := s.becomesDue(apikey.Sweep, 0)
 		r := s.key(was[0].ID)
-		r.Due = &apikey.Due{Work: apikey.Deliver, At: was[0].At.Add(2 * time.Second)}
-		s.must(s.Postpone(s.Context(), r, r.Due))
-		s.holds(r)
+		postpone := func(due *apikey.Due) {
+			s.must(s.Postpone(s.Context(), r, due))
+			r.Due = due
+			s.holds(r)
+		}
+		postpone(&apikey.Due{Work: apikey.Deliver, At: was[0].At.Add(2 * time.Second)})
 		s.dues(s.dueFrom(was))
 		q := s.dueFrom(was)
 		q.Work = apikey.Deliver
 		s.dues(q, lifecycle.DueKey{At: r.Due.At, ID: r.ID})
-		r.Due = nil
-		s.must(s.Postpone(s.Context(), r, nil))
-		s.holds(r)
+		postpone(nil)
 		s.dues(q)
-		r.Due = &apikey.Due{Work: apikey.Sweep, At: was[0].At}
-		s.must(s.Postpone(s.Context(), r, r.Due))
-		s.holds(r)
+		postpone(&apikey.Due{Work: apikey.Sweep, At: was[0].At})
 		s.dues(s.dueFrom(was), was...)
 	}},
 	{"a key that was changed since, or never was, is not postponed", func(s *suite) {
@@ -104,6 +103,71 @@ var dueTests = []test{
 		s.wants(s.Postpone(s.Context(), unknown, &apikey.Due{Work: apikey.Sweep, At: base}), lifecycle.ErrChanged)
 		_, err := s.Key(s.Context(), unknown.ID)
 		s.wants(err, lifecycle.ErrNotFound)
+	}},
+	{"a key that is due at another time than was read is not postponed", func(s *suite) {
+		was := s.becomesDue(apikey.Sweep, 9)
+		r := s.key(was[0].ID)
+		hinted := was[0].At.Add(-time.Second)
+		s.must(s.Hint(s.Context(), r.ID, r.OrganizationID, hinted))
+		s.wants(s.Postpone(s.Context(), r, nil), lifecycle.ErrChanged)
+		s.wants(s.Postpone(s.Context(), r, &apikey.Due{Work: apikey.Sweep, At: base}), lifecycle.ErrChanged)
+		never := s.create(s.minimal())
+		s.must(s.Hint(s.Context(), never.ID, never.OrganizationID, hinted))
+		s.wants(s.Postpone(s.Context(), never, nil), lifecycle.ErrChanged)
+		r = s.key(r.ID)
+		s.must(s.Postpone(s.Context(), r, nil))
+	}},
+	{"a hint makes a key due for the sweep, and changes nothing else", func(s *suite) {
+		for _, due := range []*apikey.Due{nil, {Work: apikey.Sweep, At: base.Add(time.Millisecond)}, {Work: apikey.Deliver, At: base.AddDate(9, 0, 0)}} {
+			r := s.minimal()
+			r.Due = due
+			s.create(r)
+			s.must(s.Hint(s.Context(), r.ID, r.OrganizationID, base.Add(time.Microsecond)))
+			r.Due = &apikey.Due{Work: apikey.Sweep, At: base}
+			s.holds(r)
+			s.dues(lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Limit: 1, Until: base,
+				After: lifecycle.DueKey{At: base, ID: r.ID - 1}}, lifecycle.DueKey{At: base, ID: r.ID})
+			s.holds(s.update(r, func(r *apikey.Record) { r.Name = "changed" }))
+		}
+	}},
+	{"a hint leaves a key alone that is due already, and one that is not there", func(s *suite) {
+		for _, work := range []apikey.Work{apikey.Sweep, apikey.Deliver} {
+			r := s.minimal()
+			r.Due = &apikey.Due{Work: work, At: base}
+			s.create(r)
+			s.must(s.Hint(s.Context(), r.ID, r.OrganizationID, base))
+			s.must(s.Hint(s.Context(), r.ID, r.OrganizationID, base.Add(time.Hour)))
+			s.holds(r)
+		}
+		id := apikey.NewID()
+		s.must(s.Hint(s.Context(), id, s.organization, base))
+		_, err := s.Key(s.Context(), id)
+		s.wants(err, lifecycle.ErrNotFound)
+	}},
+	{"a change of a key that has used a part of its limit meanwhile which is told of is refused", func(s *suite) {
+		for _, day := range []time.Duration{-24 * time.Hour, 0, 24 * time.Hour} { // clocks differ
+			r := s.minimal()
+			r.DailyLimit = new(int64(5))
+			s.create(r)
+			for used := range int64(6) { // 4 of 5 are 80 percent
+				if used > 0 {
+					s.admits(debitOf(&r, base.Add(day)))
+				}
+				next := r
+				next.Version++
+				if c := s.updating(next); used == 4 || used == 5 {
+					s.changesNothing(lifecycle.ErrChanged, c, s.key(r.ID))
+					next.Counts = s.key(r.ID).Counts
+				}
+				s.must(s.Commit(s.Context(), s.updating(next)))
+				if r = s.key(r.ID); r.Counts[apikey.WindowOf(apikey.Day(base.Add(day)))] != used {
+					s.Fatalf("the counts are %v, want %d", r.Counts, used)
+				}
+				if used < 4 {
+					r.Counts = nil // as long ago
+				}
+			}
+		}
 	}},
 	{"a change that is postponed against another version is made all the same", func(s *suite) {
 		r := s.key(s.becomesDue(apikey.Sweep, 0)[0].ID)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -204,6 +205,11 @@ func (f *Faulty) Look(ctx context.Context, d verify.Debit) (verify.Hot, error) {
 // Forget passes on or fails.
 func (f *Faulty) Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error {
 	return only(f, "Forget", func() error { return f.store.Forget(ctx, id, windows) })
+}
+
+// Hint passes on or fails.
+func (f *Faulty) Hint(ctx context.Context, id apikey.ID, organizationID string, at time.Time) error {
+	return only(f, "Hint", func() error { return f.store.Hint(ctx, id, organizationID, at) })
 }
 
 // Entries passes on or fails.

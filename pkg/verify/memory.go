@@ -15,12 +15,13 @@ const (
 
 // memory keeps strangers from costing anything: whoever knows the public prefix of a key could otherwise have its item
 // written to at will. It only ever refuses. An id's hash never changes, so a wrong secret for a known id needs no store;
-// an id that the store did not know is not asked about again for a moment. Both are bounded, and what is forgotten is
+// an id that the store did not know is not asked about again for a moment. All is bounded, and what is forgotten is
 // just asked again.
 type memory struct {
 	mu      sync.Mutex
 	hashes  map[apikey.ID]apikey.Hash
-	unknown map[apikey.ID]time.Time // until when
+	unknown map[apikey.ID]time.Time     // until when
+	full    map[apikey.ID]apikey.Window // the day on which a key was last refused because of it
 }
 
 // refuses says whether d is known to be no key.
@@ -45,6 +46,17 @@ func (m *memory) learn(d *Debit, hot *Hot, err error) {
 		m.hashes = remember(m.hashes, d.ID, hot.Hash)
 		delete(m.unknown, d.ID)
 	}
+}
+
+// hinted says whether d's key was already refused because its day is used up, and remembers that it is now.
+func (m *memory) hinted(d *Debit) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full[d.ID] == d.Day() {
+		return true
+	}
+	m.full = remember(m.full, d.ID, d.Day())
+	return false
 }
 
 // remember adds to a map of at most memorySize, whatever it has to forget for that.

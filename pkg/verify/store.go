@@ -12,7 +12,7 @@ import (
 // ErrNoKey is what a Store returns for an id that it does not hold.
 var ErrNoKey = errors.New("no such key")
 
-// Store is all that a verify asks of one. Its methods touch the key's hot item alone.
+// Store is all that a verify asks of one. But for Hint its methods touch the key's hot item alone.
 type Store interface {
 	// Debit admits or refuses in one atomic write. When Refusal(hot, d) is Valid it adds d.Cost to both of d's windows,
 	// sets the last use to d.At, in whole milliseconds, and returns the key as it is then, admitted. Otherwise it changes nothing and returns
@@ -25,6 +25,10 @@ type Store interface {
 
 	// Forget drops the counters of windows that have ended. Of an id that it does not hold it may say ErrNoKey.
 	Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error
+
+	// Hint has the sweep look at a key of the organization from at on, unless it is to look earlier already. It does nothing
+	// to an id that it does not hold.
+	Hint(ctx context.Context, id apikey.ID, organizationID string, at time.Time) error
 }
 
 // Debit is one question to a Store: may this key pass, and if so, count it.

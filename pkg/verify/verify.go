@@ -110,6 +110,9 @@ func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	v.known.learn(&d, &hot, err)
 	decision := decide(&hot, &d, &r, admitted, err)
 	decision.KeyPrefix = token.Prefix()
+	if err == nil {
+		v.hint(ctx, &d, &hot, admitted)
+	}
 	if decision.Allowed() && len(hot.Past) > manyPast {
 		_ = v.Store.Forget(ctx, d.ID, hot.Past) // a later verify will see them again
 	}

@@ -26,6 +26,7 @@ type counting struct {
 	debits  atomic.Int64
 	forgets atomic.Int64
 	debit   func(context.Context, verify.Debit) (verify.Hot, bool, error) // nil: the store's
+	hint    func(context.Context) error                                   // nil: the store's
 }
 
 func (c *counting) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool, error) {
@@ -39,6 +40,13 @@ func (c *counting) Debit(ctx context.Context, d verify.Debit) (verify.Hot, bool,
 func (c *counting) Forget(ctx context.Context, id apikey.ID, w []apikey.Window) error {
 	c.forgets.Add(1)
 	return c.Store.Forget(ctx, id, w)
+}
+
+func (c *counting) Hint(ctx context.Context, id apikey.ID, organizationID string, at time.Time) error {
+	if c.hint != nil {
+		return c.hint(ctx)
+	}
+	return c.Store.Hint(ctx, id, organizationID, at)
 }
 
 // door is a Verifier over one key.
