@@ -22,6 +22,7 @@ const module = "github.com/latchkey/latchkey"
 const (
 	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
+	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge github.com/aws/smithy-go"
 	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
@@ -34,7 +35,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work publish bus"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -83,6 +84,10 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// What brings successors made by schedule to the owners of their predecessors.
 	"pkg/deliver": {"lifecycle webhook", ""},
+
+	// What was written into the audit trail, on its way to its chain, to a bus and to subscribers; the bus.
+	"pkg/publish": {"audit event", ""},
+	"pkg/bus":     {"publish amazon", events},
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},
