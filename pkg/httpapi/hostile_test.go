@@ -46,7 +46,7 @@ func (h *hostile) method() string {
 func (h *hostile) path() string {
 	p := pick(h, "/v1/api-keys", "/v1/api-keys/"+h.id, "/v1/api-keys/"+h.id+"/rotate", "/v1/api-keys/"+h.id+"/rotate/end", "/v1/api-keys/"+h.id+"/rotate/extend",
 		"/v1/api-keys/"+h.id+"/archive", "/v1/api-keys/"+h.id+"/reactivate",
-		"/v1/audit", "/v1/organization", "/v1/organizations/acme", "/v1/organizations/"+h.bytes(20), "/v1/keys", "/v1/keys/"+h.id, "/envelope/v1/api-keys", "/envelope/v1/api-keys/"+h.id,
+		"/v1/audit", "/v1/audit/chain", "/v1/organization", "/v1/organizations/acme", "/v1/organizations/"+h.bytes(20), "/v1/keys", "/v1/keys/"+h.id, "/envelope/v1/api-keys", "/envelope/v1/api-keys/"+h.id,
 		"/envelope", "/organizations/api-keys", "/organizations/api-keys/"+h.id, "/organizations/api-keys/99999999999999999999", "/v1/api-keys/verify", "/v1/api-keys/me", "/v1/authorize", "/", "//", "/v1/../v1/api-keys", "/v1/api-keys/%2e%2e", "/%25%25", "/v1/api-keys/"+strings.Repeat("a", 9000))
 	if h.IntN(3) == 0 {
 		p += "?" + pick(h, "limit=-1", "limit=1&limit=2", "cursor=%00", "%zz", "&&&&", "scopes=%22", "cost=1e9", "cursor="+strings.Repeat("A", 9000), "name=%ff", "=", ";")

@@ -76,6 +76,7 @@ func (a *API) Routes(functions ...string) []Route {
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/end", endpoint(a, http.StatusOK, readAct, a.endGrace)},
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/extend", endpoint(a, http.StatusOK, readExtension, a.extendGrace)},
 		{"audit", "GET", "/v1/audit", endpoint(a, http.StatusOK, readTrail, a.trail)},
+		{"audit", "GET", "/v1/audit/chain", endpoint(a, http.StatusOK, readChain, a.chain)},
 		{"webhooks", "GET", "/v1/webhooks/secret", endpoint(a, http.StatusOK, readNothing, a.signingSecret)},
 		{"webhooks", "POST", "/v1/webhooks/secret/rotate", endpoint(a, http.StatusOK, readNothing, a.rotateSigningSecret)},
 		{"organization", "GET", "/v1/organization", endpoint(a, http.StatusOK, readNothing, a.ownOrganization)},

@@ -97,9 +97,14 @@ func (a *API) list(ctx context.Context, in listing, h http.Header) ([]apikey.Key
 // link tells where the next page of a list is, if there is one: relative, with the filters of this one.
 func link(h http.Header, query url.Values, cursor string) {
 	if cursor != "" {
-		query.Set("cursor", cursor)
-		h.Set("Link", "<?"+query.Encode()+`>; rel="next"`)
+		onward(h, query, "cursor", cursor)
 	}
+}
+
+// onward tells of the page with one parameter more, or another value of it.
+func onward(h http.Header, query url.Values, name, value string) {
+	query.Set(name, value)
+	h.Set("Link", "<?"+query.Encode()+`>; rel="next"`)
 }
 
 func (a *API) get(ctx context.Context, id apikey.ID, h http.Header) (apikey.Key, error) {

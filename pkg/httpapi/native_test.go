@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 )
 
@@ -128,6 +129,11 @@ func TestEveryEndpointAnswersWithTheStatusOfItsTable(t *testing.T) {
 		{"the trail needs audit:read", "keys:read", "GET", "/v1/audit", "", 403, apikey.InsufficientScope},
 		{"the trail needs a key", "-", "GET", "/v1/audit", "", 401, apikey.MissingKey},
 		{"the trail takes known filters alone", everything, "GET", "/v1/audit?user=me", "", 422, apikey.InvalidFields},
+
+		{"the chain is shown", everything, "GET", "/v1/audit/chain", "", 200, ""},
+		{"the chain needs audit:read", "keys:read", "GET", "/v1/audit/chain", "", 403, apikey.InsufficientScope},
+		{"the chain needs a key", "-", "GET", "/v1/audit/chain", "", 401, apikey.MissingKey},
+		{"the chain takes known parameters alone", everything, "GET", "/v1/audit/chain?cursor=1", "", 422, apikey.InvalidFields},
 
 		{"the own organization is shown", "keys:read", "GET", "/v1/organization", "", 200, ""},
 		{"the own organization needs keys:read", "keys:write", "GET", "/v1/organization", "", 403, apikey.InsufficientScope},
@@ -439,6 +445,57 @@ func TestTheTrailTakesOnlyWellFormedFilters(t *testing.T) {
 		}
 	}
 	want(t, d.do("GET", "/v1/audit?since=2026-11-22T10:00:00%2B02:00&until=2026-11-23&limit=1000", ""), 200, "")
+}
+
+func TestTheChainIsReadInPagesOfItsOrder(t *testing.T) {
+	onBothStores(t, func(t *testing.T, v *visitor) {
+		if w := v.ask("GET", "/v1/audit/chain", ""); strings.TrimSpace(w.Body.String()) != "[]" || w.Header().Get("Link") != "" {
+			t.Errorf("before the first link: %s", w.Body)
+		}
+		v.mustCreate(t, v.organization, lifecycle.New{Name: "linked"})
+		entries, _, err := v.store.Entries(t.Context(), lifecycle.EntryQuery{OrganizationID: v.organization, Limit: 10})
+		if err != nil || len(entries) != 3 {
+			t.Fatalf("%d entries, %v", len(entries), err)
+		}
+		slices.Reverse(entries)
+		linked, err := v.store.Append(t.Context(), v.organization, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]audit.Link, len(linked))
+		for i := range linked {
+			want[i] = linked[i].Link
+		}
+		for _, limit := range []string{"1", "2", "3"} {
+			var all []audit.Link
+			for at, err := url.Parse("/v1/audit/chain?limit=" + limit); at != nil; {
+				if err != nil || len(all) > len(want) {
+					t.Fatal(len(all), err)
+				}
+				w := v.ask("GET", at.String(), "")
+				all = append(all, read[[]audit.Link](t, w)...)
+				at = follow(t, at, w.Header().Get("Link"))
+			}
+			if !slices.Equal(all, want) {
+				t.Errorf("by %s the chain is %v, want %v", limit, all, want)
+			}
+		}
+		spelt(t, v.ask("GET", "/v1/audit/chain?after=1&limit=1", ""), 200, fmt.Sprintf(`[{"organization_id":%q,"sequence":2,"entry_id":%q,"previous":%q,"hash":%q}]`,
+			v.organization, entries[1].ID, want[0].Hash, want[1].Hash))
+		if w := v.ask("GET", "/v1/audit/chain?after=9223372036854775807", ""); strings.TrimSpace(w.Body.String()) != "[]" {
+			t.Errorf("behind the end: %s", w.Body)
+		}
+	})
+}
+
+func TestTheChainTakesOnlyWholeNumbers(t *testing.T) {
+	d := newDoor(t)
+	for query, wrong := range map[string]string{"after=-1": "/after", "after=x": "/after", "after=": "/after", "after=9223372036854775808": "/after",
+		"after=01": "/after", "limit=0": "/limit", "limit=1001": "/limit"} {
+		if got := pointers(want(t, d.do("GET", "/v1/audit/chain?"+query, ""), 422, apikey.InvalidFields)); !slices.Equal(got, []string{wrong}) {
+			t.Errorf("?%s: %v, want %s", query, got, wrong)
+		}
+	}
 }
 
 func TestOperatorsPlaceAnOrganization(t *testing.T) {

@@ -72,7 +72,7 @@ func TestTheContractNamesTheRoutesAndNoOthers(t *testing.T) {
 
 func TestTheContractHasTheFieldsOfTheTypes(t *testing.T) {
 	for name, of := range map[string]reflect.Type{"Key": reflect.TypeFor[apikey.Key](), "NewKey": reflect.TypeFor[lifecycle.New](),
-		"Organization": reflect.TypeFor[lifecycle.Standing]()} {
+		"Organization": reflect.TypeFor[lifecycle.Standing](), "AuditLink": reflect.TypeFor[audit.Link]()} {
 		var fields []string
 		for f := range of.Fields() {
 			if tag := f.Tag.Get("json"); tag != "-" {

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -45,6 +47,25 @@ func (a *API) trail(ctx context.Context, in trail, h http.Header) ([]audit.Entry
 	entries, next, err := a.Keys.Audit(ctx, in.filter)
 	link(h, in.query, next)
 	return entries, err
+}
+
+// chain is which links of the chain are asked for, and the query that the next page's keeps.
+type chain struct {
+	after int64
+	limit int
+	query url.Values
+}
+
+func readChain(r *request) chain {
+	return chain{r.number("after", 0, math.MaxInt64, 0), int(r.number("limit", 1, lifecycle.MaxPage, 0)), r.asked}
+}
+
+func (a *API) chain(ctx context.Context, in chain, h http.Header) ([]audit.Link, error) {
+	links, next, err := a.Keys.AuditChain(ctx, in.after, in.limit)
+	if next > 0 {
+		onward(h, in.query, "after", strconv.FormatInt(next, 10))
+	}
+	return links, err
 }
 
 func (a *API) ownOrganization(ctx context.Context, _ nothing, _ http.Header) (lifecycle.Standing, error) {

@@ -222,25 +222,25 @@ RWVAO              ok    ok       ok     ok    ok      ok
 RW-soon            esc   held     held   held  ok      ok
 RW-net             esc   held     held   held  ok      ok
 
-no key             list  trail    own    any   set
-viewer             ok    scope    ok     scope scope
-member-hers        ok    scope    ok     scope scope
-admin              ok    ok       ok     scope scope
-operator           ok    ok       ok     ok    ok
-R                  ok    scope    ok     scope scope
-W                  scope scope    scope  scope scope
-V                  scope scope    scope  scope scope
-A                  scope ok       scope  scope scope
-O                  scope scope    scope  ok    ok
-WO                 scope scope    scope  ok    ok
-RW                 ok    scope    ok     scope scope
-RWA                ok    ok       ok     scope scope
-RWVAO              ok    ok       ok     ok    ok
-RW-soon            ok    scope    ok     scope scope
-RW-net             ok    scope    ok     scope scope
-service            scope scope    scope  scope scope
-foreign-admin      ok    ok       ok     scope scope
-foreign-RWVAO      ok    ok       ok     ok    ok
+no key             list  trail chain own   any   set
+viewer             ok    scope scope ok    scope scope
+member-hers        ok    scope scope ok    scope scope
+admin              ok    ok    ok    ok    scope scope
+operator           ok    ok    ok    ok    ok    ok
+R                  ok    scope scope ok    scope scope
+W                  scope scope scope scope scope scope
+V                  scope scope scope scope scope scope
+A                  scope ok    ok    scope scope scope
+O                  scope scope scope scope ok    ok
+WO                 scope scope scope scope ok    ok
+RW                 ok    scope scope ok    scope scope
+RWA                ok    ok    ok    ok    scope scope
+RWVAO              ok    ok    ok    ok    ok    ok
+RW-soon            ok    scope scope ok    scope scope
+RW-net             ok    scope scope ok    scope scope
+service            scope scope scope scope scope scope
+foreign-admin      ok    ok    ok    ok    scope scope
+foreign-RWVAO      ok    ok    ok    ok    ok    ok
 `
 
 // cells are the answers by their short words.
@@ -483,6 +483,8 @@ func (s *scenario) doNothingToKeys(ctx context.Context) (err error) {
 		_, _, err = s.List(ctx, lifecycle.Filter{})
 	case "trail":
 		_, _, err = s.Audit(ctx, lifecycle.AuditFilter{})
+	case "chain":
+		_, _, err = s.AuditChain(ctx, 0, 0)
 	case "own":
 		_, err = s.OwnOrganization(ctx)
 	case "any":

@@ -61,6 +61,29 @@ func (s *Service) Audit(ctx context.Context, f AuditFilter) (list []audit.Entry,
 	return list, "", nil
 }
 
+// AuditChain returns up to limit links (1 to MaxPage; 0: 100) of the organization's chain that come after the one numbered
+// after, in the order of their numbers, and after which one to go on when there may be more, else 0. It needs audit:read.
+func (s *Service) AuditChain(ctx context.Context, after int64, limit int) (list []audit.Link, next int64, err error) {
+	by := caller.From(ctx)
+	if err := need(by, apikey.AuditRead); err != nil {
+		return nil, 0, err
+	}
+	var wrong fieldErrors
+	wrong.need(after >= 0, "/after", "must be the number of a link, or 0")
+	wrong.need(limit >= 0 && limit <= MaxPage, "/limit", "must be 1 to 1000")
+	if err := apikey.Invalid(wrong); err != nil {
+		return nil, 0, err
+	}
+	page, more, err := s.Store.Links(ctx, by.OrganizationID, after, cmp.Or(limit, defaultEntries))
+	if err != nil {
+		return nil, 0, unavailable(err)
+	}
+	if more {
+		next = page[len(page)-1].Sequence
+	}
+	return append([]audit.Link{}, page...), next, nil
+}
+
 func (f *AuditFilter) check() error {
 	var wrong fieldErrors
 	wrong.need(f.Limit >= 0 && f.Limit <= MaxPage, "/limit", "must be 1 to 1000")

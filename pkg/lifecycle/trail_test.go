@@ -245,6 +245,38 @@ func TestTheTrailIsReadWithAuditReadAlone(t *testing.T) {
 	}
 }
 
+func TestTheChainIsReadWithAuditReadAloneAndByItsOrganization(t *testing.T) {
+	t.Parallel()
+	keytest.OnBothStores(t, func(t *testing.T, open func(*testing.T) storetest.Store) {
+		store := open(t)
+		s, _, all := story(t, store)
+		other := newScene(t, store, "trial")
+		if _, err := store.Append(t.Context(), s.organization, all); err != nil {
+			t.Fatal(err)
+		}
+		for _, scope := range apikey.ManagementScopes() {
+			by := caller.Caller{OrganizationID: s.organization, Kind: caller.User, ID: "ann", Scopes: []string{scope}}
+			list, next, err := s.AuditChain(as(by), 2, 3)
+			if scope != apikey.AuditRead {
+				wantCode(t, err, apikey.InsufficientScope)
+			}
+			if want := scope == apikey.AuditRead; (err == nil) != want || (len(list) == 3) != want || (next == 5) != want {
+				t.Errorf("with %s: %d links, %d, %v", scope, len(list), next, err)
+			}
+		}
+		if list, next, err := s.AuditChain(s.admin(), 5, 2); err != nil || len(list) != 2 || next != 0 || list[1].EntryID != all[6].ID {
+			t.Errorf("the last page has %v, %d, %v", list, next, err)
+		}
+		if list, next, err := other.AuditChain(other.admin(), 0, 0); err != nil || list == nil || len(list) != 0 || next != 0 {
+			t.Errorf("another organization is shown %v, %d, %v", list, next, err)
+		}
+		for _, wrong := range [][2]int{{-1, 1}, {0, -1}, {0, 1001}} {
+			_, _, err := s.AuditChain(s.admin(), int64(wrong[0]), wrong[1])
+			wantCode(t, err, apikey.InvalidFields)
+		}
+	})
+}
+
 // secrets is every spelling of a key's secret and hash.
 func secrets(k apikey.Issued) []string {
 	text := k.Plaintext.Reveal()

@@ -27,7 +27,7 @@ import permissions
 
 PATIENCE = 30
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-TABLES = {"Keys": "latchkey-keys", "Audit": "latchkey-audit"}
+TABLES = {"Keys": "latchkey-keys", "Audit": "latchkey-audit", "Chain": "latchkey-chain"}
 
 
 class Quiet(WSGIRequestHandler):
@@ -182,7 +182,8 @@ def main(template_path, build, ready_path, port, dynamodb_folder, latchkeyd):
         tables, kms = permissions.Server(policies, dynamodb_port), permissions.Server(policies, kms_port)
         functions = apis.Functions(template, os.path.abspath(build), {
             "LATCHKEY_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{tables.server_port}", "LATCHKEY_KEYS_TABLE": TABLES["Keys"],
-            "LATCHKEY_AUDIT_TABLE": TABLES["Audit"], "LATCHKEY_KMS_ENDPOINT": f"http://127.0.0.1:{kms.server_port}",
+            "LATCHKEY_AUDIT_TABLE": TABLES["Audit"], "LATCHKEY_CHAIN_TABLE": TABLES["Chain"],
+            "LATCHKEY_KMS_ENDPOINT": f"http://127.0.0.1:{kms.server_port}",
             "LATCHKEY_SEALING_KEY_ID": sealing_key}, log)
         doors = apis.serve(template, "Doors", functions, port)
         management = apis.serve(template, "Management", functions, port)

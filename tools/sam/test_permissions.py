@@ -8,7 +8,7 @@ from samcli.yamlhelper import yaml_parse
 from permissions import Permissions
 
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "template.yaml"), encoding="utf-8") as file:
-    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit", "SealingKey": "key-1"}, io.StringIO())
+    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit", "Chain": "chain", "SealingKey": "key-1"}, io.StringIO())
 
 
 def key(pk, table="keys"):
@@ -40,6 +40,7 @@ MAY = [
     ("Rotate", "kms:GenerateDataKey", kms(context=FOR_ONE)),
     ("Create", "kms:Decrypt", kms(context=FOR_ONE)),
     ("AuditTrail", "Query", {**query("org_1"), "TableName": "audit"}),
+    ("AuditTrail", "Query", {**query("org_1"), "TableName": "chain"}),
     ("Organization", "TransactWriteItems", {"TransactItems": [{"Update": key("O#org_1")}, {"Put": put("org_1", "audit")}]}),
     ("Get", "GetItem", key("O#org_1")),
     ("Sweep", "Query", query("sweep#3", IndexName="due")),
@@ -69,6 +70,7 @@ MAY_NOT = {
     "Create may not kms:Decrypt * latchkey": ("Create", "kms:Decrypt", {"CiphertextBlob": "x", "EncryptionContext": FOR_ONE}),
     "Create may not kms:Encrypt SealingKey latchkey": ("Create", "kms:Encrypt", kms(context=FOR_ONE)),
     "Get may not Query Audit org_1": ("Get", "Query", {**query("org_1"), "TableName": "audit"}),
+    "AuditTrail may not PutItem Chain org_1": ("AuditTrail", "PutItem", put("org_1", "chain")),
     "AuditTrail may not PutItem Audit org_1": ("AuditTrail", "PutItem", put("org_1", "audit")),
     "AuditTrail may not Query Keys K#1": ("AuditTrail", "Query", query("K#1")),
     "Sweep may not kms:Decrypt SealingKey latchkey": ("Sweep", "kms:Decrypt", kms(context=FOR_ONE)),
