@@ -35,7 +35,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work publish bus"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work publish bus notify"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -66,8 +66,8 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/lifecycle": {"apikey plan caller audit work", ""},
 
 	// The stores that lifecycle and verify ask for.
-	"pkg/memory": {"apikey lifecycle verify audit work", ""},
-	"pkg/dynamo": {"apikey lifecycle verify audit work amazon", aws},
+	"pkg/memory": {"apikey lifecycle notify verify audit work", ""},
+	"pkg/dynamo": {"apikey lifecycle notify verify audit work amazon", aws},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},
@@ -75,6 +75,9 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// One signed notice to one address of a customer's.
 	"pkg/webhook": {},
+
+	// An organization's webhooks, and what they are told.
+	"pkg/notify": {"apikey audit caller event lifecycle webhook work", ""},
 
 	// The HTTP door.
 	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
@@ -120,7 +123,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"bench/hello":  {"", lambda},
 
 	// The test kits: the suite that every store passes, and a running service.
-	"pkg/storetest": {"apikey lifecycle verify audit work", ""},
+	"pkg/storetest": {"apikey lifecycle notify verify audit work", ""},
 	"pkg/keytest":   {rooms + " app storetest", ""},
 }
 

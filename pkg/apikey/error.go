@@ -57,6 +57,7 @@ const (
 	OtherRequest       Code = "other_request"    // the Idempotency-Key was used for another body
 	SecretDestroyed    Code = "secret_destroyed" // the answer to be replayed held the secret of a key revoked since
 	NoSealingKey       Code = "no_sealing_key"   // this service has nothing to seal answers with
+	TooMany            Code = "too_many"         // there are as many as there may be
 	Internal           Code = "internal"
 )
 
@@ -102,6 +103,7 @@ var statuses = map[Code]struct {
 	OtherRequest:       {http.StatusUnprocessableEntity, "Other request"},
 	SecretDestroyed:    {http.StatusConflict, "Secret destroyed"},
 	NoSealingKey:       {http.StatusUnprocessableEntity, "No sealing key"},
+	TooMany:            {http.StatusConflict, "Too many"},
 	Internal:           {http.StatusInternalServerError, "Internal error"},
 }
 

@@ -44,12 +44,18 @@ const (
 
 	OrgCreated Action = "organization.created"
 	OrgUpdated Action = "organization.updated"
+
+	WebhookCreated  Action = "webhook.created"
+	WebhookUpdated  Action = "webhook.updated"
+	WebhookDeleted  Action = "webhook.deleted"
+	WebhookDisabled Action = "webhook.disabled" // its receiver wants no more
 )
 
 // Actions lists every action.
 func Actions() []Action {
 	return []Action{Created, Rotated, GraceEnded, GraceMoved, Revoked, Archived, Reactivated, Disabled, Enabled, Updated, Expired,
-		RotationDue, RotationStarted, RotationCompleted, RotationAbandoned, Expiring, Stale, LimitReached, OrgCreated, OrgUpdated}
+		RotationDue, RotationStarted, RotationCompleted, RotationAbandoned, Expiring, Stale, LimitReached, OrgCreated, OrgUpdated,
+		WebhookCreated, WebhookUpdated, WebhookDeleted, WebhookDisabled}
 }
 
 // Entry is one thing that happened.

@@ -78,6 +78,7 @@ type Parcel struct {
 	New       apikey.Issued
 	Attempt   int       // from 1 on
 	StartedAt time.Time // of the rotation
+	Next      time.Time // when the next attempt is due, if this one is not acknowledged
 }
 
 // Attempt is how an attempt to deliver ended.
@@ -195,7 +196,7 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 	h.Attempts++
 	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))
 	return &Parcel{ID: handoverID(id), Old: old.Key.At(now), New: apikey.Issued{Key: r.Key.At(now), Plaintext: text}, Attempt: h.Attempts,
-		StartedAt: r.CreatedAt}, s.note(r, next, now), nil
+		StartedAt: r.CreatedAt, Next: h.Next}, s.note(r, next, now), nil
 }
 
 // handing returns a successor that is being handed over, and its predecessor.

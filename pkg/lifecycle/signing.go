@@ -22,9 +22,9 @@ type Signing struct {
 }
 
 // SigningSecret returns the secret that the organization's notices are signed with, "whsec_…" (Standard Webhooks), and makes
-// it first if there is none. It needs keys:write, and more than one's own keys.
+// it first if there is none. Who may have it: see MayUseWebhooks.
 func (s *Service) SigningSecret(ctx context.Context) (apikey.Plaintext, error) {
-	by, err := s.maySign(ctx)
+	by, err := MayUseWebhooks(ctx)
 	if err != nil {
 		return apikey.Plaintext{}, err
 	}
@@ -37,7 +37,7 @@ func (s *Service) SigningSecret(ctx context.Context) (apikey.Plaintext, error) {
 
 // RotateSigningSecret replaces the secret by a new one. For 24 hours both sign. It needs what SigningSecret needs.
 func (s *Service) RotateSigningSecret(ctx context.Context) (apikey.Plaintext, error) {
-	by, err := s.maySign(ctx)
+	by, err := MayUseWebhooks(ctx)
 	if err != nil {
 		return apikey.Plaintext{}, err
 	}
@@ -48,7 +48,9 @@ func (s *Service) RotateSigningSecret(ctx context.Context) (apikey.Plaintext, er
 	return secrets[0], nil
 }
 
-func (s *Service) maySign(ctx context.Context) (caller.Caller, error) {
+// MayUseWebhooks refuses whoever has no part in their organization's webhooks, and returns who asks: it needs keys:write, and
+// more than one's own keys.
+func MayUseWebhooks(ctx context.Context) (caller.Caller, error) {
 	by := caller.From(ctx)
 	if err := need(by, apikey.KeysWrite); err != nil {
 		return by, err
