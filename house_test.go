@@ -66,8 +66,8 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/lifecycle": {"apikey plan caller audit work", ""},
 
 	// The stores that lifecycle and verify ask for.
-	"pkg/memory": {"apikey lifecycle notify verify audit work", ""},
-	"pkg/dynamo": {"apikey lifecycle notify verify audit work amazon", aws},
+	"pkg/memory": {"apikey lifecycle notify verify audit work publish", ""},
+	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", aws},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},

@@ -16,7 +16,7 @@ import (
 func DevelopmentKey(ctx context.Context, client *dynamodb.Client, t Tables) (key [32]byte, err error) {
 	const doing = "making development's sealing key"
 	_, _ = rand.Read(key[:]) // never fails: crypto/rand ends the process instead
-	i := primaryKey("D#development", "sealing-key")
+	i := primaryKey(developmentPartition, "sealing-key")
 	i[attrSchema], i["key"] = number(schemaVersion), binary(key[:])
 	_, err = client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &t.Keys, Item: i, ConditionExpression: aws.String("attribute_not_exists(#pk)"),
 		ExpressionAttributeNames: map[string]string{"#pk": attrPK}})
@@ -24,7 +24,7 @@ func DevelopmentKey(ctx context.Context, client *dynamodb.Client, t Tables) (key
 	if !errors.As(err, &taken) {
 		return key, failure(doing, err)
 	}
-	out, err := client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Keys, Key: primaryKey("D#development", "sealing-key"), ConsistentRead: aws.Bool(true)})
+	out, err := client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Keys, Key: primaryKey(developmentPartition, "sealing-key"), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return key, failure(doing, err)
 	}

@@ -102,8 +102,11 @@ func dueIndex() types.GlobalSecondaryIndex {
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly}}
 }
 
+// developmentPartition holds what only tables for development have. No organization can be called so.
+const developmentPartition = "D#development"
+
 // developmentKey is where the mark of a development table is.
-func developmentKey() item { return primaryKey("D#development", "marker") }
+func developmentKey() item { return primaryKey(developmentPartition, "marker") }
 
 func mark(ctx context.Context, client *dynamodb.Client, table string) error {
 	i := developmentKey()

@@ -3,7 +3,8 @@
 //
 // [Serve] is for the functions behind an API: one proxy event becomes one request of an http.Handler. [Authorizer] stands
 // before an API: it asks verify about the key of an event, and tells the API what it may rely on. [Admitted] is how a
-// function of the management API learns what the authorizer decided. [Scheduled] is for the functions that a clock starts.
+// function of the management API learns what the authorizer decided. [Scheduled] is for the functions that a clock starts,
+// [Streamed] for those that are brought what a table's stream tells.
 //
 // It promises that the decision comes from the authorizer's context of the event alone, which no header, query or body
 // can touch; that a request without a decision is refused; and that what cannot be read, or not in time, lets nobody in.

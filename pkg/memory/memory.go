@@ -30,6 +30,8 @@ type Store struct {
 	organizations map[string]lifecycle.Organization
 	keys          map[apikey.ID]*apikey.Record
 	entries       map[string][]audit.Entry // by organization, oldest first
+	order         []ref                    // of the entries of all organizations, as they were committed
+	grown         chan struct{}            // closed when there is one more; nil while nobody waits
 	chains        map[string]*chain        // by organization
 	replays       map[string]lifecycle.Replay
 	due           map[part][]lifecycle.DueKey // the longest due first
@@ -330,6 +332,7 @@ func (s *Store) write(e audit.Entry) {
 	all := s.entries[e.OrganizationID]
 	at, _ := place(all, e.ID)
 	s.entries[e.OrganizationID] = slices.Insert(all, at, e)
+	s.committed(e)
 }
 
 // written says whether there is an entry of that id. It is never replaced.
