@@ -54,9 +54,14 @@ func MayLink(organizationID string, e Entry) error {
 // sum is the hash that the link must have over an entry as JSON.
 func (l *Link) sum(entry []byte) (string, error) {
 	v := jsontext.Value(fmt.Sprintf(`{"entry":%s,"previous":%q,"sequence":%d}`, entry, l.Previous, l.Sequence))
-	if err := v.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
+	if err := canonicalize(&v); err != nil {
 		return "", fmt.Errorf("the canonical form of %s: %w", l.EntryID, err)
 	}
 	hash := sha256.Sum256(v)
 	return hex.EncodeToString(hash[:]), nil
+}
+
+// canonicalize is RFC 8785, but for numbers.
+func canonicalize(v *jsontext.Value) error {
+	return v.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false))
 }
