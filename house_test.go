@@ -123,7 +123,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"bench/hello":  {"", lambda},
 
 	// The test kits: the suite that every store passes, and a running service.
-	"pkg/storetest": {"apikey lifecycle notify verify audit work", ""},
+	"pkg/storetest": {"apikey lifecycle notify verify audit webhook work", ""},
 	"pkg/keytest":   {rooms + " app storetest", ""},
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/deliver"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/oidc"
 	"github.com/latchkey/latchkey/pkg/plan"
 	"github.com/latchkey/latchkey/pkg/verify"
@@ -22,6 +23,7 @@ import (
 // Store is what the rooms need of one.
 type Store interface {
 	lifecycle.Store
+	notify.Store
 	verify.Store
 }
 

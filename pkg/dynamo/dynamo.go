@@ -23,11 +23,13 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
 var (
 	_ lifecycle.Store = (*Store)(nil)
+	_ notify.Store    = (*Store)(nil)
 	_ verify.Store    = (*Store)(nil)
 )
 

@@ -16,15 +16,18 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 var (
 	_ lifecycle.Store = (*Store)(nil)
+	_ notify.Store    = (*Store)(nil)
 	_ verify.Store    = (*Store)(nil)
 )
 
-// Store is a lifecycle.Store and a verify.Store.
+// Store is a lifecycle.Store, a verify.Store and a notify.Store.
 type Store struct {
 	mu            sync.Mutex
 	organizations map[string]lifecycle.Organization
@@ -35,6 +38,9 @@ type Store struct {
 	chains        map[string]*chain        // by organization
 	replays       map[string]lifecycle.Replay
 	due           map[part][]lifecycle.DueKey // the longest due first
+	subscriptions map[string]notify.Subscriptions
+	deliveries    map[string][]*notify.Record // by organization, in the order of their ids
+	dueEvents     [work.Shards][]notify.Due   // the longest due first
 	crowded       int                         // how many replays there may be before those that are over are looked for
 }
 
@@ -47,6 +53,8 @@ func New() *Store {
 		chains:        map[string]*chain{},
 		replays:       map[string]lifecycle.Replay{},
 		due:           map[part][]lifecycle.DueKey{},
+		subscriptions: map[string]notify.Subscriptions{},
+		deliveries:    map[string][]*notify.Record{},
 	}
 }
 

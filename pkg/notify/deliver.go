@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/webhook"
 	"github.com/latchkey/latchkey/pkg/work"
 )
@@ -103,7 +104,7 @@ func (r *run) rests(ref Ref) bool {
 // expire ends a delivery that has waited longer than the schedule, of a receiver that does not answer now either.
 func (r *run) expire(ctx context.Context, ref Ref) error {
 	d, err := r.Store.Delivery(ctx, ref.OrganizationID, ref.ID)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, lifecycle.ErrNotFound) {
 		return nil
 	}
 	now := r.now()
@@ -133,7 +134,7 @@ func (r *run) visit(ctx context.Context, lanes *work.Lanes[Ref], ref Ref) (err e
 func (r *run) deliver(ctx context.Context, ref Ref) (well bool, err error) {
 	d, err := r.Store.Delivery(ctx, ref.OrganizationID, ref.ID)
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, lifecycle.ErrNotFound):
 		return true, nil
 	case err != nil:
 		return false, err
@@ -181,7 +182,7 @@ func (s *Service) end(ctx context.Context, d Record, status Status) error {
 	d.unspoken()
 	d.Status, d.NextAttemptAt = status, nil
 	d.Version++
-	if err := s.Store.UpdateDelivery(ctx, d); err != nil && !errors.Is(err, ErrChanged) {
+	if err := s.Store.UpdateDelivery(ctx, d); err != nil && !errors.Is(err, lifecycle.ErrChanged) {
 		return err
 	}
 	return nil
@@ -212,7 +213,7 @@ func (r *run) attempt(ctx context.Context, sub *Subscription, d Record, secrets 
 	d.Claimed, d.NextAttemptAt = new(now.Add(claimTime)), new(now.Add(max(claimTime, d.wait())))
 	d.Version++
 	switch err := r.Store.UpdateDelivery(ctx, d); {
-	case errors.Is(err, ErrChanged): // another tries
+	case errors.Is(err, lifecycle.ErrChanged): // another tries
 		return true, nil
 	case err != nil:
 		return false, err
@@ -250,7 +251,7 @@ func answers(came webhook.Result) bool {
 func (s *Service) tell(ctx context.Context, claim Record, a Attempt, came webhook.Result) (err error) {
 	d := claim
 	for range tellings {
-		if err == nil || !errors.Is(err, ErrChanged) {
+		if err == nil || !errors.Is(err, lifecycle.ErrChanged) {
 			err = s.Store.UpdateDelivery(ctx, d.after(&claim, a, came, s.now()))
 		}
 		if err == nil {
@@ -260,7 +261,7 @@ func (s *Service) tell(ctx context.Context, claim Record, a Attempt, came webhoo
 			return err
 		}
 		var read Record
-		if read, err = s.Store.Delivery(ctx, d.OrganizationID, d.ID); errors.Is(err, ErrNotFound) {
+		if read, err = s.Store.Delivery(ctx, d.OrganizationID, d.ID); errors.Is(err, lifecycle.ErrNotFound) {
 			return nil
 		} else if err == nil {
 			d = read

@@ -65,7 +65,7 @@ func (s *Service) announce(ctx context.Context, list []Subscription, e *event.Ev
 			continue
 		}
 		all.Go(func() {
-			if err := s.Store.AddDelivery(ctx, newDelivery(sub, e, body, now)); !errors.Is(err, ErrChanged) {
+			if err := s.Store.AddDelivery(ctx, newDelivery(sub, e, body, now)); !errors.Is(err, lifecycle.ErrChanged) {
 				errs[i] = err
 			}
 		})
@@ -183,12 +183,12 @@ func (s *Service) delivery(ctx context.Context, id string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r, err := Record{}, ErrNotFound
+	r, err := Record{}, lifecycle.ErrNotFound
 	if validDelivery(id) {
 		r, err = s.Store.Delivery(ctx, by.OrganizationID, id)
 	}
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && !r.Until.After(s.now()):
+	case errors.Is(err, lifecycle.ErrNotFound), err == nil && !r.Until.After(s.now()):
 		return r, apikey.Errorf(apikey.NotFound, "There is no such delivery. Deliveries are remembered for 30 days.")
 	case err != nil:
 		return r, unavailable(err)

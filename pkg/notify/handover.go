@@ -35,7 +35,7 @@ func (s *Service) noteHandover(ctx context.Context, p *lifecycle.Parcel, came we
 	id := deliveryID(audit.FirstID(p.StartedAt), strings.TrimPrefix(p.New.Key.ID.String(), "key_"))
 	r, err := s.Store.Delivery(ctx, p.Old.OrganizationID, id)
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, lifecycle.ErrNotFound):
 		r = Record{Delivery: Delivery{ID: id, KeyID: &p.Old.ID, EventID: p.ID, EventType: audit.Rotated, Status: Pending, CreatedAt: now},
 			OrganizationID: p.Old.OrganizationID}
 	case err != nil:

@@ -2,7 +2,6 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,21 +14,16 @@ import (
 // Work is the kind of work that deliveries of events are, beside those of package apikey.
 const Work apikey.Work = "event"
 
-var (
-	// ErrNotFound is what a Store returns for what it does not hold.
-	ErrNotFound = errors.New("not found")
-	// ErrChanged is what a Store returns when something was not, or no longer, as the change requires: read it again.
-	ErrChanged = errors.New("changed by someone else meanwhile")
-)
-
 // Store keeps subscriptions and deliveries. All reads of single things are consistent: they see every change that was
-// acknowledged before they began. A method that returns an error other than those named may have taken effect.
+// acknowledged before they began. Its errors are lifecycle's: ErrNotFound for what it does not hold, ErrChanged when something
+// was not, or no longer, as the change requires, apikey.ErrConflict when another change of the same things was under way. A method
+// that returns another error may have taken effect.
 type Store interface {
 	// Subscriptions returns an organization's, none at Version 0 where it never had any.
 	Subscriptions(ctx context.Context, organizationID string) (Subscriptions, error)
 
 	// PutSubscriptions replaces an organization's subscriptions together with an audit entry, where those stored are at
-	// Version-1: else ErrChanged, as when the entry exists. apikey.ErrConflict when another change was under way.
+	// Version-1: else ErrChanged, as when the entry exists.
 	PutSubscriptions(ctx context.Context, s Subscriptions, entry audit.Entry) error
 
 	// AddDelivery stores a new one, at Version 1. ErrChanged, and nothing changes, when its id exists.

@@ -11,7 +11,9 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 // ErrLost is a store that did not answer: its caller cannot know whether the call took effect.
@@ -233,4 +235,43 @@ func (f *Faulty) Links(ctx context.Context, organizationID string, after int64, 
 // Append passes on or fails.
 func (f *Faulty) Append(ctx context.Context, organizationID string, entries []audit.Entry) ([]audit.Linked, error) {
 	return through(f, "Append", func() ([]audit.Linked, error) { return f.store.Append(ctx, organizationID, entries) })
+}
+
+// Subscriptions passes on or fails.
+func (f *Faulty) Subscriptions(ctx context.Context, organizationID string) (notify.Subscriptions, error) {
+	return through(f, "Subscriptions", func() (notify.Subscriptions, error) { return f.store.Subscriptions(ctx, organizationID) })
+}
+
+// PutSubscriptions passes on or fails.
+func (f *Faulty) PutSubscriptions(ctx context.Context, s notify.Subscriptions, e audit.Entry) error {
+	return only(f, "PutSubscriptions", func() error { return f.store.PutSubscriptions(ctx, s, e) })
+}
+
+// AddDelivery passes on or fails.
+func (f *Faulty) AddDelivery(ctx context.Context, r notify.Record) error {
+	return only(f, "AddDelivery", func() error { return f.store.AddDelivery(ctx, r) })
+}
+
+// Delivery passes on or fails.
+func (f *Faulty) Delivery(ctx context.Context, organizationID, id string) (notify.Record, error) {
+	return through(f, "Delivery", func() (notify.Record, error) { return f.store.Delivery(ctx, organizationID, id) })
+}
+
+// UpdateDelivery passes on or fails.
+func (f *Faulty) UpdateDelivery(ctx context.Context, r notify.Record) error {
+	return only(f, "UpdateDelivery", func() error { return f.store.UpdateDelivery(ctx, r) })
+}
+
+// Deliveries passes on or fails.
+func (f *Faulty) Deliveries(ctx context.Context, organizationID, before string, limit int) ([]notify.Record, bool, error) {
+	page, err := through(f, "Deliveries", func() (two[[]notify.Record], error) {
+		list, more, err := f.store.Deliveries(ctx, organizationID, before, limit)
+		return two[[]notify.Record]{list, more}, err
+	})
+	return page.answer, page.flag, err
+}
+
+// DueDeliveries passes on or fails.
+func (f *Faulty) DueDeliveries(ctx context.Context, q work.Query[notify.Due]) ([]notify.Due, error) {
+	return through(f, "DueDeliveries", func() ([]notify.Due, error) { return f.store.DueDeliveries(ctx, q) })
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -27,6 +28,7 @@ import (
 type Store interface {
 	lifecycle.Store
 	verify.Store
+	notify.Store
 	Chain
 }
 
@@ -44,7 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		tests []test
 	}{
 		{"Organizations", organizationTests}, {"Keys", keyTests}, {"Commit", commitTests}, {"Close", closeTests},
-		{"List", listTests}, {"Replays", replayTests}, {"Due", dueTests}, {"Debit", debitTests}, {"Audit", auditTests}, {"Chain", chainTests},
+		{"List", listTests}, {"Replays", replayTests}, {"Due", dueTests}, {"Debit", debitTests}, {"Audit", auditTests}, {"Chain", chainTests}, {"Webhooks", webhookTests}, {"Deliveries", deliveryTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
