@@ -33,6 +33,7 @@ type App struct {
 	Verifier  *verify.Verifier
 	API       *httpapi.API
 	Deliverer *deliver.Deliverer
+	Notify    *notify.Service
 	Store     Store
 	Settings  Settings
 	Log       *slog.Logger
@@ -47,8 +48,11 @@ func (a *App) Ready(ctx context.Context) error {
 	return fmt.Errorf("is there a table %s, and may it be read? %w", a.Settings.KeysTable, err)
 }
 
-// senders is how many deliveries are under way at once.
-const senders = 32
+// How many deliveries are under way at once: of successors, and of events, which more receivers are told of.
+const (
+	senders      = 32
+	eventSenders = 64
+)
 
 // New wires the rooms to a store.
 func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App, error) {
@@ -75,5 +79,7 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 		api.People = people.Verify
 	}
 	deliverer := &deliver.Deliverer{Keys: keys, Sender: &webhook.Sender{}, Log: log}
-	return &App{keys, verifier, api, deliverer, store, s, log}, nil
+	notifier := &notify.Service{Store: store, Sender: deliverer.Sender, Secrets: deliverer.Secrets, Now: now, Log: log, Senders: eventSenders}
+	deliverer.Note = notifier.NoteHandover
+	return &App{keys, verifier, api, deliverer, notifier, store, s, log}, nil
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -26,26 +27,42 @@ func (a *App) Sweep(ctx context.Context) error {
 
 func (a *App) sweep(ctx context.Context) (lifecycle.Done, error) {
 	done, err := a.Keys.Sweep(ctx, perRun)
-	a.ran(ctx, "sweep", done, err)
+	a.ran(ctx, "sweep", "keys", done.Keys, done.Failed, done.More, err)
 	return done, err
 }
 
-// Deliver tries the deliveries that are due, and logs that it did.
+// Deliver tries the deliveries that are due, and logs that it did: successors on their way and events, both at once, so that
+// neither has to wait for the other's receivers.
 func (a *App) Deliver(ctx context.Context) error {
+	var events error
+	var all sync.WaitGroup
+	all.Go(func() { events = a.deliverEvents(ctx) })
+	keys := a.deliverKeys(ctx)
+	all.Wait()
+	return errors.Join(keys, events)
+}
+
+func (a *App) deliverKeys(ctx context.Context) error {
 	done, err := a.Deliverer.Run(ctx, perRun)
-	a.ran(ctx, "deliver", done, err)
+	a.ran(ctx, "deliver", "keys", done.Keys, done.Failed, done.More, err)
+	return err
+}
+
+func (a *App) deliverEvents(ctx context.Context) error {
+	done, err := a.Notify.Deliver(ctx, perRun)
+	a.ran(ctx, "deliver", "events", done.Count, done.Failed, done.More, err)
 	return err
 }
 
 // ran logs a run in which something happened.
-func (a *App) ran(ctx context.Context, what string, done lifecycle.Done, err error) {
+func (a *App) ran(ctx context.Context, what, of string, count, failed int, more bool, err error) {
 	switch {
 	case err != nil:
-		a.Log.ErrorContext(ctx, what, "keys", done.Keys, "failed", done.Failed, "error", err)
-	case done.Failed > 0:
-		a.Log.WarnContext(ctx, what, "keys", done.Keys, "failed", done.Failed, "more", done.More)
-	case done.Keys > 0:
-		a.Log.InfoContext(ctx, what, "keys", done.Keys, "more", done.More)
+		a.Log.ErrorContext(ctx, what, of, count, "failed", failed, "error", err)
+	case failed > 0:
+		a.Log.WarnContext(ctx, what, of, count, "failed", failed, "more", more)
+	case count > 0:
+		a.Log.InfoContext(ctx, what, of, count, "more", more)
 	}
 }
 
@@ -70,7 +87,8 @@ func (d *daemon) work(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { again(ctx, every, nil, sweep) })
-	all.Go(func() { again(ctx, every, begun, d.app.Deliver) })
+	all.Go(func() { again(ctx, every, begun, d.app.deliverKeys) })
+	all.Go(func() { again(ctx, every, nil, d.app.deliverEvents) })
 }
 
 // again runs, and runs again each tick and whenever it is woken, until ctx is done.

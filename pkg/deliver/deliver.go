@@ -23,6 +23,8 @@ type Deliverer struct {
 	Sender *webhook.Sender
 	Log    *slog.Logger
 	Clock  func() time.Time // the time that receivers share, for the timestamps of signatures; nil: time.Now
+
+	Note func(context.Context, lifecycle.Parcel, webhook.Result) // keeps what came of an attempt, and nothing of the parcel's secret; nil: nobody
 }
 
 // Run tries what is due, as lifecycle.Service.Deliver does, up to limit keys.
@@ -39,19 +41,19 @@ type notice struct {
 
 // send makes one attempt and logs how it went, in words that hold nothing of the notice.
 func (d *Deliverer) send(ctx context.Context, p lifecycle.Parcel) lifecycle.Attempt {
-	secrets, err := d.secrets(ctx, p.Old.OrganizationID)
+	secrets, err := d.Secrets(ctx, p.Old.OrganizationID)
 	if err != nil || p.New.Key.RotationWebhookURL == nil {
-		d.log(ctx, &p, webhook.Result{Err: "no signing secret, or no address"})
+		d.tell(ctx, &p, webhook.Result{Err: "no signing secret, or no address"})
 		return lifecycle.Missed
 	}
 	body, err := print(&p)
 	if err != nil {
-		d.log(ctx, &p, webhook.Result{Err: "the notice cannot be printed"})
+		d.tell(ctx, &p, webhook.Result{Err: "the notice cannot be printed"})
 		return lifecycle.Missed
 	}
 	r := d.Sender.Send(ctx, *p.New.Key.RotationWebhookURL, webhook.Message{ID: p.ID, At: d.clock(), Body: body}, secrets...)
 	clear(body)
-	d.log(ctx, &p, r)
+	d.tell(ctx, &p, r)
 	switch {
 	case r.Outcome == webhook.Delivered:
 		return lifecycle.Delivered
@@ -72,7 +74,8 @@ func (d *Deliverer) clock() time.Time {
 	return d.Clock()
 }
 
-func (d *Deliverer) secrets(ctx context.Context, organizationID string) ([]webhook.Secret, error) {
+// Secrets are those that an organization's notices are signed with now.
+func (d *Deliverer) Secrets(ctx context.Context, organizationID string) ([]webhook.Secret, error) {
 	texts, err := d.Keys.SigningSecrets(ctx, organizationID)
 	if err != nil {
 		return nil, err
@@ -93,6 +96,17 @@ func print(p *lifecycle.Parcel) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	err := e.Encode(notice{"api_key.rotated", p.StartedAt, lifecycle.Rotated{Old: p.Old, New: p.New}.Reveal()})
 	return bytes.TrimSpace(b.Bytes()), err
+}
+
+// tell logs how an attempt went, and has it noted.
+func (d *Deliverer) tell(ctx context.Context, p *lifecycle.Parcel, r webhook.Result) {
+	d.log(ctx, p, r)
+	if d.Note != nil {
+		if r.Outcome == "" {
+			r.Outcome = webhook.Refused // before anything was sent
+		}
+		d.Note(ctx, *p, r)
+	}
 }
 
 func (d *Deliverer) log(ctx context.Context, p *lifecycle.Parcel, r webhook.Result) {

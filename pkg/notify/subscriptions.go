@@ -72,7 +72,8 @@ func (s *Subscriptions) find(id string) *Subscription {
 	return nil
 }
 
-// Create makes a subscription. It refuses with TooMany one beyond MaxSubscriptions.
+// Create makes a subscription. It refuses with TooMany one beyond MaxSubscriptions, and with NoSealingKey any where nothing
+// can be signed.
 func (s *Service) Create(ctx context.Context, n New) (Subscription, error) {
 	by, err := lifecycle.MayUseWebhooks(ctx)
 	if err != nil {
@@ -81,10 +82,13 @@ func (s *Service) Create(ctx context.Context, n New) (Subscription, error) {
 	if err := apikey.Invalid(s.Validate(n)); err != nil {
 		return Subscription{}, err
 	}
+	if _, err := s.Secrets(ctx, by.OrganizationID); err != nil {
+		return Subscription{}, err
+	}
 	now := s.now()
 	sub := Subscription{ID: subscriptionPrefix + audit.NewID(now), OrganizationID: by.OrganizationID, URL: n.URL, EventTypes: n.EventTypes,
 		Description: n.Description, Enabled: n.Enabled == nil || *n.Enabled, CreatedBy: by.ID, CreatedAt: now, UpdatedAt: now}
-	return sub, s.change(ctx, by, func(all *Subscriptions, _ time.Time) (audit.Action, []audit.Change, error) {
+	err = s.change(ctx, by, func(all *Subscriptions, _ time.Time) (audit.Action, []audit.Change, error) {
 		switch {
 		case all.find(sub.ID) != nil:
 			return "", nil, errNothingToDo
@@ -94,6 +98,7 @@ func (s *Service) Create(ctx context.Context, n New) (Subscription, error) {
 		all.List = append(all.List, sub)
 		return audit.WebhookCreated, changes(Subscription{}, sub), nil
 	})
+	return sub, err
 }
 
 // Update changes what a Patch says of a subscription, and returns it; when nothing is to change it is left as it was.
