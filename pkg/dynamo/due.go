@@ -162,7 +162,7 @@ func (s *Store) Hint(ctx context.Context, id apikey.ID, organizationID string, a
 		TableName:                 &s.tables.Keys,
 		Key:                       primaryKey(pkOf(id), skProfile),
 		UpdateExpression:          aws.String("SET #due = :due, #at = :at"),
-		ConditionExpression:       aws.String("attribute_exists(#pk) AND (attribute_not_exists(#at) OR #at > :at)"),
+		ConditionExpression:       aws.String("attribute_exists(#pk)"),
 		ExpressionAttributeNames:  map[string]string{"#pk": attrPK, "#due": attrDue, "#at": attrDueAt},
 		ExpressionAttributeValues: item{":due": due, ":at": dueAt},
 	})

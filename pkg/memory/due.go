@@ -90,7 +90,7 @@ func (s *Store) Hint(ctx context.Context, id apikey.ID, _ string, at time.Time) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.keys[id]; ok && (r.Due == nil || r.Due.At.After(at)) {
+	if r, ok := s.keys[id]; ok {
 		s.postpone(r, &apikey.Due{Work: apikey.Sweep, At: at.UTC().Truncate(time.Millisecond)})
 	}
 	return nil

@@ -26,8 +26,8 @@ type Store interface {
 	// Forget drops the counters of windows that have ended. Of an id that it does not hold it may say ErrNoKey.
 	Forget(ctx context.Context, id apikey.ID, windows []apikey.Window) error
 
-	// Hint has the sweep look at a key of the organization from at on, unless it is to look earlier already. It does nothing
-	// to an id that it does not hold.
+	// Hint makes a key of the organization due for the sweep at that time, whatever it was due for: the sweep finds that
+	// again. Whoever has read the key before the hint cannot postpone it. It does nothing to an id that it does not hold.
 	Hint(ctx context.Context, id apikey.ID, organizationID string, at time.Time) error
 }
 
