@@ -296,3 +296,28 @@ func itemKey(id apikey.ID, sk string) map[string]types.AttributeValue {
 		"sk": &types.AttributeValueMemberS{Value: sk},
 	}
 }
+
+// A verify that comes to 80 or 100 percent of a day's limit hints, and no other does.
+func TestAHintCostsItsKeysProfileInTheTableAndInEachIndex(t *testing.T) {
+	var price types.ConsumedCapacity
+	client := local(t)
+	store := dynamo.New(priced(client, &price), tables(t, client))
+	full := record(36, 0, 0) // with 4 KB of metadata
+	for _, row := range []struct {
+		key  string
+		r    apikey.Record
+		want [2]float64 // the first of a key that nobody was to look at, and one after it, which leaves another time in the index of what is due
+	}{{"as most are", plain(), [2]float64{4, 5}}, {"fully populated", full, [2]float64{16, 17}}} {
+		if err := store.Commit(t.Context(), lifecycle.Change{Create: &row.r, Entry: entryOf(row.r)}); err != nil {
+			t.Fatal(err)
+		}
+		for n, want := range row.want {
+			if err := store.Hint(t.Context(), row.r.ID, row.r.OrganizationID, noon.Add(time.Duration(n)*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if got := *price.CapacityUnits; got != want {
+				t.Errorf("hint %d at a key %s costs %v units, want %v", n+1, row.key, got, want)
+			}
+		}
+	}
+}
