@@ -81,6 +81,7 @@ type Sealed struct {
 
 // Handover is the delivery of a key that was made by schedule. Until it is acknowledged the predecessor's end is untouched.
 type Handover struct {
+	Gone     bool       `json:"g,omitempty"` // its receiver wants no more attempts: there are none until it has another address
 	Fetched  bool       `json:"f,omitempty"` // Secrets Manager has it brought itself: nobody else tries to
 	Until    time.Time  `json:"u"`           // when it is given up
 	Next     time.Time  `json:"n"`           // when it is tried next

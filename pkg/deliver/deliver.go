@@ -57,10 +57,12 @@ func (d *Deliverer) send(ctx context.Context, p lifecycle.Parcel) lifecycle.Atte
 	switch {
 	case r.Outcome == webhook.Delivered:
 		return lifecycle.Delivered
+	case r.Outcome == webhook.Gone:
+		return lifecycle.Gone
 	case r.Landed && !saidNo(r.Status):
-		return lifecycle.Doubtful
+		return lifecycle.Doubtful.After(r.RetryAfter)
 	}
-	return lifecycle.Missed
+	return lifecycle.Missed.After(r.RetryAfter)
 }
 
 // saidNo says whether a status is a receiver's own no, before which it keeps nothing. Where there is none, nobody said what

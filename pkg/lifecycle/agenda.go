@@ -94,8 +94,11 @@ func (s *Service) ofItsOwn(r *apikey.Record, now time.Time) (a []appointment) {
 // handoverDue is when a successor's handover must be seen to: when the attempt under way is over, or else the next is due,
 // or there is no time for one.
 func handoverDue(r *apikey.Record) time.Time {
-	if h := r.Handover; h.Claimed != nil {
+	switch h := r.Handover; {
+	case h.Claimed != nil:
 		return *h.Claimed
+	case h.Gone:
+		return handoverEnd(r)
 	}
 	return earlier(r.Handover.Next, handoverEnd(r))
 }

@@ -82,14 +82,26 @@ type Parcel struct {
 }
 
 // Attempt is how an attempt to deliver ended.
-type Attempt int
+type Attempt struct {
+	how  int
+	wait time.Duration // that the receiver asks for before the next
+}
 
 // The ends of an attempt.
-const (
-	Delivered Attempt = iota // acknowledged
-	Missed                   // certainly not arrived
-	Doubtful                 // not acknowledged, but it may have arrived
+var (
+	Delivered = Attempt{how: 1} // acknowledged
+	Missed    = Attempt{how: 2} // certainly not arrived
+	Doubtful  = Attempt{how: 3} // not acknowledged, but it may have arrived
+	Gone      = Attempt{how: 4} // not arrived, and the receiver wants no more attempts
 )
+
+// String names the end.
+func (a Attempt) String() string {
+	return [...]string{"none", "delivered", "missed", "doubtful", "gone"}[a.how]
+}
+
+// After is an attempt whose receiver asks for so much time before the next.
+func (a Attempt) After(wait time.Duration) Attempt { return Attempt{a.how, wait} }
 
 // Deliver gives each successor whose delivery is due to send, until ctx nears its end or limit were tried, and remembers
 // how it went. An attempt is claimed before it is made, so that of several who deliver at once one tries; a claim whose
@@ -240,7 +252,13 @@ func (s *Service) attempted(ctx context.Context, p *Parcel, how Attempt) (Change
 		return Change{}, errNothingToDo
 	}
 	next, h := r, *r.Handover
-	h.Claimed, h.Doubt = nil, h.Doubt || how == Doubtful
+	h.Claimed, h.Doubt = nil, h.Doubt || how.how == Doubtful.how
+	if h.Gone = how == Gone; h.Gone {
+		return s.giveUp(ctx, r, old, now, h)
+	}
+	if asked := now.Add(how.wait); asked.After(h.Next) {
+		h.Next = asked
+	}
 	next.Handover = &h
 	return s.note(r, next, now), nil
 }
@@ -270,7 +288,7 @@ func endHandover(r *apikey.Record) []apikey.Sealed {
 	return []apikey.Sealed{sealed}
 }
 
-// giveUp ends a handover whose window is over. A successor that is used is in its owner's hands. One that may be is held:
+// giveUp ends a handover whose window is over, or whose receiver wants no more. A successor that is used is in its owner's hands. One that may be is held:
 // taking it away could lock its owner out, and so could relying on it. Otherwise it is revoked, and the old key is as it
 // was.
 func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Time, h apikey.Handover) (Change, error) {
@@ -285,7 +303,11 @@ func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Tim
 		c.Entry.KeyID = &old.ID
 		return c, nil
 	}
-	revoke(&next, now, "nobody took it")
+	why := "nobody took it"
+	if h.Gone {
+		why = "its receiver is gone: it answered 410"
+	}
+	revoke(&next, now, why)
 	e, err := entry(owner(&old), now, audit.RotationAbandoned, &old.Key, restored(old, now).Key)
 	if err == nil {
 		err = alsoTell(&e, &r.Key, &next.Key)

@@ -122,6 +122,14 @@ func TestWhateverCallOfAScheduledRotationFailsItGoesOnAsIfItHadNot(t *testing.T)
 			r.wantCodes(t, []apikey.Issued{r.old, r.parcels[0].New}, apikey.Valid, apikey.RevokedKey)
 			r.once(t, audit.RotationStarted, audit.RotationAbandoned)
 		}},
+		"gone": {lifecycle.Gone, func(*testing.T, *rotating) {}, func(t *testing.T, r *rotating) {
+			r.goesOn(t, time.Minute, 10*time.Minute)
+			r.wantCodes(t, []apikey.Issued{r.old, r.parcels[0].New}, apikey.Valid, apikey.RevokedKey)
+			r.once(t, audit.RotationStarted, audit.RotationAbandoned)
+			if len(r.parcels) != 1 {
+				t.Errorf("%d attempts", len(r.parcels))
+			}
+		}},
 		"held": {lifecycle.Doubtful, func(t *testing.T, r *rotating) {
 			r.goesOn(t, 6*time.Hour, 66*time.Hour)
 			r.advance(7 * time.Hour)

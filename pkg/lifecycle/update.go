@@ -108,6 +108,11 @@ func (s *Service) patch(ctx context.Context, by caller.Caller, r apikey.Record, 
 	if err := s.withinOrganization(ctx, by, &r.Key, &next.Key); err != nil {
 		return Change{}, err
 	}
+	if next.Handover != nil && !reflect.DeepEqual(r.RotationWebhookURL, next.RotationWebhookURL) { // perhaps there it is taken
+		h := *next.Handover
+		h.Gone, h.Next = false, now
+		next.Handover = &h
+	}
 	next.Counted = takesPlace(&next, now)
 	return s.update(ctx, by, now, patched(&r.Key, &next.Key), r, next)
 }

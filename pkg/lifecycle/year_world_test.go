@@ -594,7 +594,7 @@ func (y *year) receive(p lifecycle.Parcel) lifecycle.Attempt {
 	case l.kind == failing && out:
 		how, keeps = lifecycle.Doubtful, y.IntN(2) == 0
 	}
-	y.tell(l, "attempt %d with %s: %s", p.Attempt, p.New.Key.ID, [...]string{"delivered", "missed", "doubtful"}[how])
+	y.tell(l, "attempt %d with %s: %s", p.Attempt, p.New.Key.ID, how)
 	if k := l.key(p.New.Key.ID); keeps && !k.held {
 		k.held = true
 		for _, c := range l.clients {

@@ -139,7 +139,7 @@ func (s *suite) full() apikey.Record {
 	r.RotationIntervalDays, r.RotationToSecretsManager = new(90), true
 	r.Version, r.Counted = 1, true
 	r.Sealed = &apikey.Sealed{ID: "once", Until: *at(8)}
-	r.Handover = &apikey.Handover{Fetched: true, Until: *at(9), Next: *at(10), Attempts: 3, Claimed: at(11), Doubt: true}
+	r.Handover = &apikey.Handover{Gone: true, Fetched: true, Until: *at(9), Next: *at(10), Attempts: 3, Claimed: at(11), Doubt: true}
 	r.Told = apikey.Told{Expiring: 14, Over: true, RotationDue: at(12), Unused: at(13), Confirm: at(14), Day: 20412, Percent: 80}
 	r.Due = &apikey.Due{Work: apikey.Deliver, At: *at(15)}
 	r.Counts = map[apikey.Window]int64{"m29391234": 7, "m29391235": 0, "d20412": 1_000_000_000}
