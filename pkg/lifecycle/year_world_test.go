@@ -587,8 +587,10 @@ func (y *year) receive(p lifecycle.Parcel) lifecycle.Attempt {
 		how = lifecycle.Doubtful
 	case l.kind == lying:
 		keeps = false
+	case l.kind == gone && y.IntN(4) == 0:
+		how, keeps = lifecycle.Gone, false
 	case l.kind == gone, l.kind == down && out:
-		how, keeps = lifecycle.Missed, false
+		how, keeps = lifecycle.Missed.After(time.Duration(y.IntN(3))*time.Hour), false
 	case l.kind == hanging && out:
 		how, keeps = lifecycle.Doubtful, false
 	case l.kind == failing && out:

@@ -17,9 +17,9 @@ BREAKS = [
     ("a successor that may have arrived counts as delivered", "handover.go", "case r.LastUsedAt != nil:", "case r.LastUsedAt != nil || h.Doubt:"),
     ("a successor in use does not count as delivered", "handover.go", "case r.LastUsedAt != nil:", "case false:"),
     ("an attempt that nobody spoke of again is certain", "handover.go", "h.Claimed, h.Doubt = nil, true", "h.Claimed = nil"),
-    ("an unanswered attempt is certain", "handover.go", "h.Claimed, h.Doubt = nil, h.Doubt || how == Doubtful", "h.Claimed = nil"),
+    ("an unanswered attempt is certain", "handover.go", "h.Claimed, h.Doubt = nil, h.Doubt || how.how == Doubtful.how", "h.Claimed = nil"),
     ("attempts are not claimed", "handover.go", "h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))", "h.Next = now.Add(work.Wait(uint64(id), h.Attempts))"),
-    ("an abandoned successor lives on", "handover.go", "	revoke(&next, now, \"nobody took it\")\n", "	next.Counted = false\n"),
+    ("an abandoned successor lives on", "handover.go", "	revoke(&next, now, why)\n", "	next.Counted = false\n"),
     ("the old key does not get its place back", "handover.go", "		old.Counted = takesPlace(&old, now)\n", ""),
     ("both keys of a rotation have a place", "handover.go", "old.NextRotationAt, old.Counted = &next.ID, nil, false\n	e", "old.NextRotationAt = &next.ID, nil\n	e"),
     ("the cap is twice as long", "handover.go", "endGrace(&last.Key, now.Add(s.cap()))", "endGrace(&last.Key, now.Add(2*s.cap()))"),
@@ -39,6 +39,10 @@ BREAKS = [
     ("a closing spreads to the key that is given its place back", "service.go", "if ends(&u.Record, verb, c.Entry.At) && ", "if "),
     ("keys with which something goes wrong stay in front", "sweep.go", "At: s.now().Add(setback)})\n			return err", "At: s.now()})\n			return err"),
     ("the latest wait behind a backlog", "sweep.go", "Until: s.now(), Latest: true,", "Until: s.now(),"),
+    ("a receiver that is gone is asked again", "handover.go", "if h.Gone = how == Gone; h.Gone {", "if false {"),
+    ("a receiver that is gone, of a key that is held, is asked again", "agenda.go", "case h.Gone:", "case false:"),
+    ("a receiver that is gone has nothing in doubt", "handover.go", "		return s.giveUp(ctx, r, old, now, h)\n	}\n	if asked", "		h.Doubt = false\n		return s.giveUp(ctx, r, old, now, h)\n	}\n	if asked"),
+    ("who asks for time is not given it", "handover.go", "asked := now.Add(how.wait)", "asked := now"),
     ("a slow receiver may have all the senders", "handover.go", "(s.Senders, perReceiver)", "(s.Senders, s.Senders)"),
 ]
 
