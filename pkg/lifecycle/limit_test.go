@@ -50,7 +50,7 @@ func (l *limited) sweeps(t *testing.T) {
 	}
 }
 
-// told is what was told of a key's limit, the oldest first: "80% 2026-11-22 8/10".
+// told is what was told of a key's limit, by day and percent: "2026-11-22: 80% at 8/10".
 func (l *limited) told(t *testing.T, id apikey.ID) (list []string) {
 	t.Helper()
 	entries, _ := l.trail(t)
@@ -62,12 +62,9 @@ func (l *limited) told(t *testing.T, id apikey.ID) (list []string) {
 		for _, c := range e.Changes {
 			says[c.Field] = c.To
 		}
-		list = append(list, fmt.Sprintf("%s %s%% %s %s/%s", e.ID, says["percent"], strings.Trim(string(says["day"]), `"`), says["used"], says["daily_limit"]))
+		list = append(list, fmt.Sprintf("%s: %3s%% at %s/%s", strings.Trim(string(says["day"]), `"`), says["percent"], says["used"], says["daily_limit"]))
 	}
-	slices.Sort(list)
-	for i := range list {
-		_, list[i], _ = strings.Cut(list[i], " ")
-	}
+	slices.Sort(list) // not by their ids: those of one millisecond are in any order
 	return list
 }
 
@@ -89,9 +86,9 @@ func TestWhenEightyAndAHundredPercentOfADaysLimitAreUsedItIsToldOnceADay(t *test
 			l.sweeps(t)
 			switch used {
 			case 8:
-				want = append(want, "80% "+date+" 8/10")
+				want = append(want, date+":  80% at 8/10")
 			case 10:
-				want = append(want, "100% "+date+" 10/10")
+				want = append(want, date+": 100% at 10/10")
 			}
 			l.wants(t, l.key, want...)
 		}
@@ -106,7 +103,7 @@ func TestBothPartsAreToldWhenBothWerePassedBetweenTwoLooks(t *testing.T) {
 	l := newLimited(t, memory.New(), 10)
 	l.uses(l.key, 12)
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 10/10", "100% 2026-11-22 10/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 10/10", "2026-11-22: 100% at 10/10")
 }
 
 func TestALimitReachedByTwoHundredAtOnceIsToldOnce(t *testing.T) {
@@ -145,7 +142,7 @@ func TestALimitReachedByTwoHundredAtOnceIsToldOnce(t *testing.T) {
 		close(done)
 		sweepers.Wait()
 		l.sweeps(t)
-		if got := l.told(t, l.key.Key.ID); len(got) != 2 || !strings.HasPrefix(got[0], "80% ") || got[1] != "100% 2026-11-22 100/100" {
+		if got := l.told(t, l.key.Key.ID); len(got) != 2 || !strings.HasPrefix(got[0], "2026-11-22:  80% at ") || got[1] != "2026-11-22: 100% at 100/100" {
 			t.Errorf("told were %q", got)
 		}
 	})
@@ -175,14 +172,14 @@ func TestALateLookTellsOfTheDayThatWasAndOfTheDayThatIs(t *testing.T) {
 	l.advance(20 * time.Second)
 	l.uses(l.key, 3)
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 9/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 9/10")
 	l.uses(l.key, 6)
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 9/10", "80% 2026-11-23 9/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 9/10", "2026-11-23:  80% at 9/10")
 	l.uses(l.key, 1)
 	l.advance(20 * time.Hour) // nobody looked all day
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 9/10", "80% 2026-11-23 9/10", "100% 2026-11-23 10/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 9/10", "2026-11-23:  80% at 9/10", "2026-11-23: 100% at 10/10")
 }
 
 func TestBothDaysAreToldInTheirOrderByOneLook(t *testing.T) {
@@ -191,7 +188,7 @@ func TestBothDaysAreToldInTheirOrderByOneLook(t *testing.T) {
 	l.advance(24 * time.Hour)
 	l.uses(l.key, 10)
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 8/10", "80% 2026-11-23 10/10", "100% 2026-11-23 10/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 8/10", "2026-11-23:  80% at 10/10", "2026-11-23: 100% at 10/10")
 }
 
 // A process with a fast clock counts in tomorrow already.
@@ -204,7 +201,7 @@ func TestWhatAFastClockCountsTomorrowIsToldTomorrow(t *testing.T) {
 	l.wants(t, l.key)
 	l.advance(30 * time.Second)
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-23 8/10")
+	l.wants(t, l.key, "2026-11-23:  80% at 8/10")
 }
 
 func TestAChangedLimitIsTheLimitOfItsDayAlone(t *testing.T) {
@@ -216,7 +213,7 @@ func TestAChangedLimitIsTheLimitOfItsDayAlone(t *testing.T) {
 		l.uses(l.key, 7)
 		l.updates(t, l.key.Key.ID, to(5))
 		l.sweeps(t)
-		l.wants(t, l.key, "80% 2026-11-22 7/5", "100% 2026-11-22 7/5")
+		l.wants(t, l.key, "2026-11-22:  80% at 7/5", "2026-11-22: 100% at 7/5")
 	})
 	t.Run("raised, what was told of the day is not told again", func(t *testing.T) {
 		l := newLimited(t, memory.New(), 10)
@@ -225,7 +222,7 @@ func TestAChangedLimitIsTheLimitOfItsDayAlone(t *testing.T) {
 		l.updates(t, l.key.Key.ID, to(20))
 		l.uses(l.key, 12)
 		l.sweeps(t)
-		l.wants(t, l.key, "80% 2026-11-22 8/10", "100% 2026-11-22 20/20")
+		l.wants(t, l.key, "2026-11-22:  80% at 8/10", "2026-11-22: 100% at 20/20")
 	})
 	t.Run("of the day before nothing is told", func(t *testing.T) {
 		l := newLimited(t, memory.New(), 10)
@@ -236,7 +233,7 @@ func TestAChangedLimitIsTheLimitOfItsDayAlone(t *testing.T) {
 		l.wants(t, l.key)
 		l.uses(l.key, 4)
 		l.sweeps(t)
-		l.wants(t, l.key, "80% 2026-11-23 4/5")
+		l.wants(t, l.key, "2026-11-23:  80% at 4/5")
 	})
 	t.Run("taken away, nothing is told", func(t *testing.T) {
 		l := newLimited(t, memory.New(), 10)
@@ -254,10 +251,10 @@ func TestWhatWasToldOfAKeyIsNotToldAgainOfItsSuccessor(t *testing.T) {
 		sweep    bool // before the rotation
 		old, new []string
 	}{
-		{"with a grace", seconds(3600), true, []string{"80% 2026-11-22 8/10", "100% 2026-11-22 10/10"}, []string{"100% 2026-11-22 10/10"}},
-		{"with a grace, when nobody has looked yet", seconds(3600), false, []string{"80% 2026-11-22 10/10", "100% 2026-11-22 10/10"}, []string{"100% 2026-11-22 10/10"}},
-		{"at once", seconds(0), true, []string{"80% 2026-11-22 8/10"}, []string{"100% 2026-11-22 10/10"}},
-		{"at once, when nobody has looked yet", seconds(0), false, nil, []string{"80% 2026-11-22 10/10", "100% 2026-11-22 10/10"}},
+		{"with a grace", seconds(3600), true, []string{"2026-11-22:  80% at 8/10", "2026-11-22: 100% at 10/10"}, []string{"2026-11-22: 100% at 10/10"}},
+		{"with a grace, when nobody has looked yet", seconds(3600), false, []string{"2026-11-22:  80% at 10/10", "2026-11-22: 100% at 10/10"}, []string{"2026-11-22: 100% at 10/10"}},
+		{"at once", seconds(0), true, []string{"2026-11-22:  80% at 8/10"}, []string{"2026-11-22: 100% at 10/10"}},
+		{"at once, when nobody has looked yet", seconds(0), false, nil, []string{"2026-11-22:  80% at 10/10", "2026-11-22: 100% at 10/10"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			l := newLimited(t, memory.New(), 10)
@@ -295,7 +292,7 @@ func TestALimitIsToldOfAKeyOnItsWayToItsOwnerToo(t *testing.T) {
 	l.uses(brought[0], 8)
 	deliver(lifecycle.Doubtful) // has nothing to do with it
 	l.sweeps(t)
-	l.wants(t, brought[0], "80% 2026-11-23 8/10")
+	l.wants(t, brought[0], "2026-11-23:  80% at 8/10")
 	l.advance(time.Hour)
 	if deliver(lifecycle.Delivered); len(brought) != 2 {
 		t.Errorf("%d attempts: telling has kept the key from its owner", len(brought))
@@ -321,7 +318,7 @@ func TestWhateverCallOfASweepFailsALimitIsToldOnce(t *testing.T) {
 		l.advance(time.Hour)
 		l.sweeps(t)
 		l.sweeps(t)
-		l.wants(t, l.key, "80% 2026-11-22 10/10", "100% 2026-11-22 10/10")
+		l.wants(t, l.key, "2026-11-22:  80% at 10/10", "2026-11-22: 100% at 10/10")
 	})
 }
 
@@ -374,7 +371,7 @@ func TestAHintThatMeetsWithAChangeOrALookIsNotLost(t *testing.T) {
 				happened := false
 				meets(t, l, &meeting{l.store, method, func() { l.uses(l.key, 1); happened = true }})
 				l.sweeps(t)
-				if l.wants(t, l.key, "80% 2026-11-22 8/10"); !happened {
+				if l.wants(t, l.key, "2026-11-22:  80% at 8/10"); !happened {
 					t.Error("nothing was met")
 				}
 			})
@@ -391,5 +388,5 @@ func TestALostHintIsMadeUpForByTheNextLook(t *testing.T) {
 	l.wants(t, l.key)
 	l.updates(t, l.key.Key.ID, lifecycle.Patch{Name: new("another")})
 	l.sweeps(t)
-	l.wants(t, l.key, "80% 2026-11-22 8/10")
+	l.wants(t, l.key, "2026-11-22:  80% at 8/10")
 }
