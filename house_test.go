@@ -23,6 +23,7 @@ const (
 	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
 	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge github.com/aws/smithy-go"
+	table   = aws + " github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
@@ -67,7 +68,7 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The stores that lifecycle and verify ask for.
 	"pkg/memory": {"apikey lifecycle notify verify audit work publish", ""},
-	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", aws},
+	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", table},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},

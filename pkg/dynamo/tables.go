@@ -37,6 +37,9 @@ func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, p
 		} else if err == nil {
 			err = marked(ctx, client, *in.TableName, patience)
 		}
+		if err == nil && !created && in.StreamSpecification != nil {
+			err = stream(ctx, client, in)
+		}
 		if err != nil {
 			return err
 		}
@@ -45,7 +48,7 @@ func DevelopmentTables(ctx context.Context, client *dynamodb.Client, t Tables, p
 }
 
 func (t Tables) all() []*dynamodb.CreateTableInput {
-	return []*dynamodb.CreateTableInput{t.keysTable(), plainTable(t.Audit), plainTable(t.Chain)}
+	return []*dynamodb.CreateTableInput{t.keysTable(), t.auditTable(), plainTable(t.Chain)}
 }
 
 func (t Tables) keysTable() *dynamodb.CreateTableInput {
@@ -56,6 +59,13 @@ func (t Tables) keysTable() *dynamodb.CreateTableInput {
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{
 			index(indexByOrganization, attrByOrganization), index(indexByProject, attrByProject), dueIndex()},
 	}
+}
+
+// auditTable has a stream of what is put into it: see Tail.
+func (t Tables) auditTable() *dynamodb.CreateTableInput {
+	in := plainTable(t.Audit)
+	in.StreamSpecification = &types.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: types.StreamViewTypeNewImage}
+	return in
 }
 
 // plainTable is one without an index.
@@ -77,6 +87,25 @@ func createTable(ctx context.Context, client *dynamodb.Client, in *dynamodb.Crea
 		return false, failure("waiting for table "+*in.TableName, err)
 	}
 	return exists == nil, nil
+}
+
+// stream turns the stream of a table on if it has none, as one that an earlier version made. Another process may be doing
+// the same.
+func stream(ctx context.Context, client *dynamodb.Client, in *dynamodb.CreateTableInput) error {
+	doing := "turning on the stream of the table " + *in.TableName
+	out, err := client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: in.TableName})
+	if err != nil || out.Table.StreamSpecification != nil {
+		return failure(doing, err)
+	}
+	_, refused := client.UpdateTable(ctx, &dynamodb.UpdateTableInput{TableName: in.TableName, StreamSpecification: in.StreamSpecification})
+	if refused == nil {
+		return nil
+	}
+	out, err = client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: in.TableName})
+	if err == nil && out.Table.StreamSpecification == nil {
+		err = refused
+	}
+	return failure(doing, err)
 }
 
 func texts(names ...string) (defs []types.AttributeDefinition) {
