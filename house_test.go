@@ -99,7 +99,7 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The operators' command, and what a deployed stack says of itself.
 	"pkg/stack":    {"", cloud},
-	"cmd/latchkey": {"apikey app stack", kong},
+	"cmd/latchkey": {"apikey app audit stack", kong},
 
 	// One Lambda for each endpoint.
 	"functions/archive":      {"app gateway", ""},

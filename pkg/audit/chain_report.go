@@ -62,14 +62,22 @@ func (v *Verdict) title() string {
 	case !v.Proven():
 		return "BROKEN: the chain holds, but is not the one that was kept"
 	}
-	return fmt.Sprintf("proven, links %d to %d", v.First, v.Held)
+	return "proven, " + v.held()
+}
+
+// held is what holds.
+func (v *Verdict) held() string {
+	if v.First == v.Held {
+		return fmt.Sprintf("link %d", v.First)
+	}
+	return fmt.Sprintf("links %d to %d", v.First, v.Held)
 }
 
 func (v *Verdict) chain(say func(string, ...any)) {
 	if v.Broken > 0 {
 		say("%s", v.What)
 		if v.Held >= v.First {
-			say("The links from %d to %d hold. From link %d on nothing is proven.", v.First, v.Held, v.Broken)
+			say("Before it, %s: nothing is wrong. From link %d on nothing is proven.", v.held(), v.Broken)
 		}
 	} else if v.Links > 0 {
 		say("Every link holds: no entry of theirs was changed, deleted, or put in another order.")

@@ -1,0 +1,95 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/lifecycle"
+)
+
+// trailPage is how many links or entries are read at a time.
+const trailPage = 1000
+
+// ExportAudit writes an organization's chain and trail as JSON Lines: each link and each entry as the API prints it. With a
+// since that is not zero it begins with the first link of an entry from then on, and has all the entries that it and the
+// later ones are about. progress is told from time to time how many were written.
+//
+// The links come first. An entry written meanwhile is one without a link yet, never one that is missing.
+func (a *App) ExportAudit(ctx context.Context, organizationID string, since time.Time, w io.Writer, progress func(links, entries int)) error {
+	out := bufio.NewWriter(w)
+	x := exporting{a, organizationID, json.NewEncoder(out), 0, 0, progress}
+	oldest, err := x.writeLinks(ctx, audit.FirstID(since))
+	if err == nil {
+		err = x.writeEntries(ctx, oldest)
+	}
+	if err == nil && x.links+x.entries == 0 {
+		err = fmt.Errorf("there is nothing of an organization %s", organizationID)
+	}
+	if err != nil {
+		return fmt.Errorf("exporting the audit trail: %w", err)
+	}
+	return out.Flush()
+}
+
+// exporting is one export.
+type exporting struct {
+	app            *App
+	organizationID string
+	out            *json.Encoder
+	links, entries int
+	progress       func(links, entries int)
+}
+
+// writeLinks writes those from the first that is about an entry with an id from since on, and returns the lowest id of an
+// entry that they are about, or since.
+func (x *exporting) writeLinks(ctx context.Context, since string) (oldest string, err error) {
+	after, begun := int64(0), since == ""
+	oldest = since
+	for more := true; more; {
+		var page []audit.Link
+		if page, more, err = x.app.Store.Links(ctx, x.organizationID, after, trailPage); err != nil {
+			return "", err
+		}
+		for _, l := range page {
+			if after, begun = l.Sequence, begun || l.EntryID >= since; !begun {
+				continue
+			}
+			if err := x.out.Encode(l); err != nil {
+				return "", err
+			}
+			oldest = min(oldest, l.EntryID)
+			x.links++
+		}
+		x.progress(x.links, x.entries)
+	}
+	return oldest, nil
+}
+
+// writeEntries writes those from the oldest on, all of them if that is "".
+func (x *exporting) writeEntries(ctx context.Context, oldest string) error {
+	q := lifecycle.EntryQuery{OrganizationID: x.organizationID, Limit: trailPage}
+	if oldest != "" {
+		q.After = oldest[:len(oldest)-1] // just before it
+	}
+	for more := true; more; {
+		var page []audit.Entry
+		var err error
+		if page, more, err = x.app.Store.Entries(ctx, q); err != nil {
+			return err
+		}
+		for _, e := range page {
+			if err := x.out.Encode(e); err != nil {
+				return err
+			}
+			q.Before = e.ID
+			x.entries++
+		}
+		x.progress(x.links, x.entries)
+	}
+	return nil
+}
