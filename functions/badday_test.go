@@ -23,6 +23,7 @@ func request(t *testing.T, method, path, key string) *http.Request {
 }
 
 func TestAWrongEnvironmentIsOneClearLine(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	for _, name := range names(t) {
 		failsToStart(t, name, "LATCHKEY_GRACE_SECONDS", append(slices.Clone(d.environment), "LATCHKEY_GRACE_SECONDS=soon"))
@@ -150,6 +151,7 @@ func setting(environment []string, name string) string {
 }
 
 func TestAfterAPanicTheNextInvocationWorks(t *testing.T) {
+	t.Parallel()
 	f := start(t, "panics")
 	event := func(path string) map[string]any {
 		return map[string]any{"httpMethod": "GET", "resource": path, "path": path}
@@ -172,6 +174,7 @@ func TestAfterAPanicTheNextInvocationWorks(t *testing.T) {
 
 // A store that is away does not keep a function from starting: it refuses until the store is back.
 func TestAStoreThatIsAwayRefusesAndIsNoInitError(t *testing.T) {
+	t.Parallel()
 	f := start(t, "verify", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 		"LATCHKEY_DYNAMODB_ENDPOINT=http://127.0.0.1:1")
 	event := httpEvent(request(t, "GET", "/v1/authorize", "lk_live_00000001_activeactiveactiveactiveactive1Y4Wlb"),

@@ -113,6 +113,7 @@ func (k *kms) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestPeopleSignInBeforeTheFunctions(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	admin, member := s.people.token(t, "ann", "admin"), s.people.token(t, "max", "member")
 	s.tokens = append(s.tokens, admin, member)
@@ -154,6 +155,7 @@ func TestPeopleSignInBeforeTheFunctions(t *testing.T) {
 // A client writes into its request what the authorizer would say of an admin, and what it said of one person is not asked
 // about another's key.
 func TestNoClientSpeaksForAPerson(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	admin := s.people.token(t, "ann", "admin")
 	said, status := s.authorize(request(t, "GET", "/v1/api-keys", admin))
@@ -188,6 +190,7 @@ func TestNoClientSpeaksForAPerson(t *testing.T) {
 
 // The envelope has no authorizer before it: its functions ask about the token, and refuse in their own form.
 func TestTheEnvelopesFunctionsAskThemselves(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	const path = "/envelope/v1/api-keys"
 	me, other := s.people.token(t, "max", "member"), s.people.token(t, "ann", "admin")
@@ -229,6 +232,7 @@ func TestTheEnvelopesFunctionsAskThemselves(t *testing.T) {
 }
 
 func TestAnIssuerThatIsAwayIsUnavailableAndNoInitError(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	token := s.people.token(t, "ann", "admin")
 	s.people.mu.Lock()
@@ -246,6 +250,7 @@ func TestAnIssuerThatIsAwayIsUnavailableAndNoInitError(t *testing.T) {
 
 // A create and a rotation are made once, however often they are asked for, and a revocation ends that.
 func TestALostAnswerIsGivenAgainByTheFunctions(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	ask := func(path, body, token string) (status int, text string) {
 		r := httptest.NewRequest("POST", path, strings.NewReader(body))

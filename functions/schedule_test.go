@@ -75,6 +75,7 @@ var aKey = regexp.MustCompile(`lk_live_[0-9A-Za-z]{8}_`)
 
 // An event that comes twice, or to two at once, changes nothing twice.
 func TestWhatIsDueIsDoneOnceByTheFunctionsOfTheSchedule(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	before := d.yesterday(t)
 	rotating := before.key(t, lifecycle.New{Name: "rotating", RotationIntervalDays: new(1), RotationWebhookURL: new("https://192.0.2.1/keys")})

@@ -13,6 +13,7 @@ import (
 )
 
 func TestAKeyIsCreatedUsedRotatedAndRevokedByTheFunctions(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	key := s.issue(201, "/v1/api-keys", `{"project_id": "shop", "name": "first", "scopes": ["orders:read"]}`)
 	path := "/v1/api-keys/" + key.ID
@@ -151,6 +152,7 @@ func (s *service) eachAlone(t *testing.T) {
 
 // A client writes into its request what the authorizer would say of a management key.
 func TestNoClientSpeaksForTheAuthorizer(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	service := s.key(t, lifecycle.New{Name: "service"})
 	s.issued = append(s.issued, service)
@@ -181,6 +183,7 @@ func TestNoClientSpeaksForTheAuthorizer(t *testing.T) {
 
 // Without an authorizer before it, a function of the management API refuses, but for those routes that have none there.
 func TestNoFunctionOfTheManagementAPIDecidesByItself(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	for _, r := range (&httpapi.API{}).Routes() {
 		if r.Function == "verify" || strings.HasPrefix(r.Pattern, "/envelope/") {
