@@ -1,21 +1,18 @@
 """Breaks pkg/lifecycle and what it stands on, one way at a time, and prints which check sees it: the table of docs/testing.md.
 
-It works in a git worktree of its own at HEAD, and leaves the one it was started in alone. Words name the breaks to make, by
-part of their names; without any all are made. A break whose text is no longer in the code, or that no longer compiles, is
-an error: it must be written anew.
+broken.py says how.
 """
 
-import os
 import re
-import subprocess
-import sys
-import tempfile
 
-# What each break is called, the file, what stands there, and what is to stand there instead, once.
+import broken
+from broken import go_test
+
+# What each break is called, the file, what stands there, and what is to stand there instead.
 BREAKS = [
     ("archive leaves the place taken","pkg/lifecycle/archive.go","next.ArchivedAt, next.Counted = &now, false","next.ArchivedAt = &now"),
     ("revoke leaves the place taken","pkg/lifecycle/revoke.go","r.RevokedAt, r.NextRotationAt, r.Counted = &now, nil, false","r.RevokedAt, r.NextRotationAt = &now, nil"),
-    ("reactivate takes no place","pkg/lifecycle/archive.go","next.Counted = takesPlace(&next.Key, now)","next.Counted = false"),
+    ("reactivate takes no place","pkg/lifecycle/archive.go","next.Counted = takesPlace(&next, now)","next.Counted = false"),
     ("reactivate does not ask the plan","pkg/lifecycle/organization.go","o, p, err := s.room(ctx, by, true)\n","o, p, err := s.room(ctx, by, false)\n\tp.Keys = plan.Unlimited\n"),
     ("a full plan does not end its expired keys","pkg/lifecycle/organization.go","place && p.Managed() && o.ActiveKeys >= p.Keys {","false && o.ActiveKeys >= p.Keys {"),
     ("a token's plan goes before the operators'","pkg/lifecycle/organization.go","cmp.Or(o.Plan, o.ClaimedPlan,","cmp.Or(o.ClaimedPlan, o.Plan,"),
@@ -57,7 +54,7 @@ BREAKS = [
     ("stale_days does not regard the last use","pkg/lifecycle/list.go","if k.LastUsedAt != nil {","if false {"),
     ("a list has archived keys unasked","pkg/lifecycle/list.go","(f.IncludeArchived || k.Status != apikey.Archived)","true"),
     ("the trail is not filtered by time","pkg/lifecycle/trail.go","After: audit.FirstID(f.Since)","After: \"\""),
-    ("the trail needs no scope","pkg/lifecycle/trail.go","if err := need(by, apikey.AuditRead); err != nil {","if err := error(nil); err != nil {"),
+    ("the trail needs no scope","pkg/lifecycle/trail.go","if err := need(by, apikey.AuditRead); err != nil {\n\t\treturn nil, \"\", err","if err := error(nil); err != nil {\n\t\treturn nil, \"\", err"),
     ("updated_at goes back with a slow clock","pkg/lifecycle/service.go","if e.At.After(r.UpdatedAt) {","if true {"),
     ("what was ended lives on for slow clocks","pkg/apikey/key.go","(!end.After(now) || !end.After(k.UpdatedAt))","!end.After(now)"),
     ("an archived key passes","pkg/apikey/key.go","case r.ArchivedAt != nil, r.Closing","case r.Closing"),
@@ -69,30 +66,22 @@ BREAKS = [
 ]
 
 
-def go_test(tree, *arguments, packages=("./pkg/lifecycle",)):
-    """Runs tests on the memory store, and returns whether they failed and what they printed."""
-    environment = dict(os.environ, LATCHKEY_DYNAMODB_LOCAL="/nonexistent", LATCHKEY_REQUIRE_DYNAMODB="")
-    done = subprocess.run(["go", "test", *packages, "-count=1", *arguments], cwd=tree, env=environment,
-                          capture_output=True, text=True, check=False)
-    return done.returncode != 0, done.stdout + done.stderr
-
-
 def by_model(tree):
     """What the model test says first, or ""."""
-    failed, output = go_test(tree, "-run", "^TestModel$/memory", "-model.steps", "20000", "-model.seed", "42")
+    failed, output = go_test(tree, "./pkg/lifecycle", "-run", "^TestModel$/memory", "-model.steps", "20000", "-model.seed", "42")
     said = re.search(r"model_test.go:\d+: step \d+: (.*)", output)
     return (said.group(1) if said else output[-200:]) if failed else ""
 
 
 def by_matrix(tree):
     """How many cells of the matrix fail."""
-    _, output = go_test(tree, "-run", "^TestMatrix$")
+    _, output = go_test(tree, "./pkg/lifecycle", "-run", "^TestMatrix$")
     return len(re.findall(r"matrix_test.go:\d+: ", output))
 
 
 def by_others(tree):
     """The other tests that fail, of the verbs and of the store."""
-    _, output = go_test(tree, "-skip", "^(TestModel|TestMatrix)$", packages=("./pkg/lifecycle", "./pkg/memory"))
+    _, output = go_test(tree, "./pkg/lifecycle", "./pkg/memory", "-skip", "^(TestModel|TestMatrix)$")
     return re.findall(r"^--- FAIL: (\w+)", output, re.MULTILINE)
 
 
@@ -122,42 +111,11 @@ def short(said):
     return "the trail" if "trail" in said else said[:60]
 
 
-def main():
-    """Makes the breaks that the words name."""
-    wanted = sys.argv[1:]
-    root = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True).stdout.strip()
-    with tempfile.TemporaryDirectory() as folder:
-        tree = os.path.join(folder, "tree")
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, "HEAD"], cwd=root, check=True)
-        try:
-            print("| broken | in | the model | the matrix | where neither does, other tests |")
-            print("| --- | --- | --- | --- | --- |")
-            for name, path, good, bad in BREAKS:
-                if not wanted or any(word in name for word in wanted):
-                    row(tree, name, path, good, bad)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=root, check=True)
+def checks(tree):
+    """What the model, the matrix and, where neither does, other tests see."""
+    model, cells = by_model(tree), by_matrix(tree)
+    others = "" if model or cells else ", ".join(f"`{test}`" for test in by_others(tree)[:3]) or "**no**"
+    return short(model), f"{cells} cells" if cells else "no", others
 
 
-def row(tree, name, path, good, bad):
-    """Makes one break, prints what sees it, and mends it."""
-    file = os.path.join(tree, path)
-    with open(file, encoding="utf-8") as f:
-        before = f.read()
-    if good not in before:
-        sys.exit(f"{name}: {path} does not say {good!r} any more")
-    try:
-        with open(file, "w", encoding="utf-8") as f:
-            f.write(before.replace(good, bad, 1))
-        failed, output = go_test(tree, "-run", "^$")
-        if failed:
-            sys.exit(f"{name}: it does not compile:\n{output}")
-        model, cells = by_model(tree), by_matrix(tree)
-        others = "" if model or cells else ", ".join(f"`{test}`" for test in by_others(tree)[:3]) or "**no**"
-        print(f"| {name} | {os.path.basename(path)} | {short(model)} | {f'{cells} cells' if cells else 'no'} | {others} |", flush=True)
-    finally:
-        with open(file, "w", encoding="utf-8") as f:
-            f.write(before)
-
-
-main()
+broken.table(["the model", "the matrix", "where neither does, other tests"], BREAKS, checks)
