@@ -23,7 +23,7 @@ const (
 	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
 	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge github.com/aws/smithy-go"
-	table   = aws + " github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
+	streams = aws + " github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
@@ -36,7 +36,7 @@ const (
 )
 
 // rooms is every room there is.
-const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work publish bus notify"
+const rooms = "apikey plan caller audit verify guard lifecycle httpapi memory amazon dynamo seal oidc issuer webhook deliver event work publish notify"
 
 // house is the plan. Data goes in at one door and walks downhill. Nothing imports uphill, where a store stands above the
 // rooms whose interfaces it satisfies. A package may import the standard library, the rooms of its row, and the modules of its row. A new package needs a new row. Tests are free.
@@ -68,7 +68,7 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The stores that lifecycle and verify ask for.
 	"pkg/memory": {"apikey lifecycle notify verify audit work publish", ""},
-	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", table},
+	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", aws},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
 	"pkg/amazon": {"", core},
@@ -92,10 +92,11 @@ var house = map[string]struct{ rooms, outside string }{
 	// What was written into the audit trail, on its way to its chain, to a bus and to subscribers; the bus.
 	"pkg/publish": {"audit event", ""},
 	"pkg/bus":     {"publish amazon", events},
+	"pkg/stream":  {"dynamo amazon", streams},
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},
-	"cmd/latchkeyd": {"app", ""},
+	"cmd/latchkeyd": {"app bus stream", ""},
 
 	// The operators' command, and what a deployed stack says of itself.
 	"pkg/stack":    {"", cloud},
@@ -110,6 +111,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"functions/get":          {"app gateway", ""},
 	"functions/list":         {"app gateway", ""},
 	"functions/organization": {"app gateway", ""},
+	"functions/publish":      {"app gateway bus", ""},
 	"functions/reactivate":   {"app gateway", ""},
 	"functions/revoke":       {"app gateway", ""},
 	"functions/rotate":       {"app gateway", ""},

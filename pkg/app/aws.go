@@ -23,7 +23,7 @@ func openTables(to amazon.Access, s Settings) (*dynamo.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dynamo.New(client, dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable, Chain: s.ChainTable}), nil
+	return dynamo.New(client, s.tables()), nil
 }
 
 // sealByKMS has answers kept for an Idempotency-Key, if the settings name a key of KMS (at LATCHKEY_KMS_ENDPOINT, if it is

@@ -38,7 +38,7 @@ func developmentStore(ctx context.Context, endpoint string, s Settings) (Store, 
 	if err != nil {
 		return nil, nil, err
 	}
-	tables := dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable, Chain: s.ChainTable}
+	tables := s.tables()
 	err = dynamo.DevelopmentTables(ctx, client, tables, markPatience)
 	switch {
 	case errors.Is(err, dynamo.ErrNotDevelopment):

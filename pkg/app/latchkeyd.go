@@ -20,6 +20,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/issuer"
+	"github.com/latchkey/latchkey/pkg/publish"
 	"github.com/latchkey/latchkey/pkg/seal"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
@@ -31,6 +32,7 @@ type Process struct {
 	Args           []string // without the program's name
 	Getenv         func(string) string
 	Stdout, Stderr io.Writer
+	Clients        Clients
 }
 
 // options are latchkeyd's flags.
@@ -109,6 +111,9 @@ type daemon struct {
 	app      *App
 	issuer   *issuer.Issuer // of development mode
 
+	publisher *publish.Publisher
+	feed      publish.Feed
+
 	ready struct {
 		sync.Mutex
 		at  time.Time
@@ -139,6 +144,12 @@ func (d *daemon) open(ctx context.Context, url string) (err error) {
 	if d.options.dev {
 		d.app.Keys.Seal = sealer
 	} else if err := d.app.sealByKMS(d.process.Getenv); err != nil {
+		return err
+	}
+	if d.publisher, err = d.app.publisher(d.process.Clients, d.access(d.process.Getenv("LATCHKEY_EVENTBRIDGE_ENDPOINT"))); err != nil {
+		return err
+	}
+	if d.feed, err = d.follow(); err != nil {
 		return err
 	}
 	return d.app.Ready(ctx)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
+	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/oidc"
 	"github.com/latchkey/latchkey/pkg/plan"
@@ -25,6 +26,7 @@ type Settings struct {
 	KeysTable      string        // default "latchkey-keys"
 	AuditTable     string        // default "latchkey-audit"
 	ChainTable     string        // default "latchkey-chain"
+	EventBus       string        // of EventBridge, for what happens to keys; default none
 	Scopes         []string      // that a key needs at a protected API which does not say
 	PolicyAnswers  bool          // of the authorizer, to HTTP APIs which do not say
 	LogLevel       slog.Level    // from which on lines are written; default INFO
@@ -41,7 +43,7 @@ type Settings struct {
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_CHAIN_TABLE, LATCHKEY_LOG_LEVEL, and for the authorizer
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_CHAIN_TABLE, LATCHKEY_EVENT_BUS, LATCHKEY_LOG_LEVEL, and for the authorizer
 // LATCHKEY_SCOPES (comma separated) and LATCHKEY_ANSWER ("simple" or "policy"). Of who may do what it reads LATCHKEY_ISSUERS
 // (see oidc.Parse), LATCHKEY_MANAGEMENT_AUTH ("any" or "jwt"), LATCHKEY_PLANS (see plan.Parse), LATCHKEY_DEFAULT_PLAN,
 // LATCHKEY_ALLOWED_SCOPES and LATCHKEY_KEYS_SHAPE_SCOPES (comma separated), and LATCHKEY_SEALING_KEY_ID. What is ill-formed is an error
@@ -52,6 +54,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		KeysTable:  cmp.Or(getenv("LATCHKEY_KEYS_TABLE"), "latchkey-keys"),
 		AuditTable: cmp.Or(getenv("LATCHKEY_AUDIT_TABLE"), "latchkey-audit"),
 		ChainTable: cmp.Or(getenv("LATCHKEY_CHAIN_TABLE"), "latchkey-chain"),
+		EventBus:   getenv("LATCHKEY_EVENT_BUS"),
 
 		SealingKeyID: getenv("LATCHKEY_SEALING_KEY_ID"),
 	}
@@ -83,6 +86,10 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		return s, err
 	}
 	return s, s.readPlans(getenv)
+}
+
+func (s *Settings) tables() dynamo.Tables {
+	return dynamo.Tables{Keys: s.KeysTable, Audit: s.AuditTable, Chain: s.ChainTable}
 }
 
 // readTimes reads LATCHKEY_DELIVERY_WINDOW_SECONDS, LATCHKEY_ROTATION_CAP_SECONDS, LATCHKEY_QUIET_SECONDS and

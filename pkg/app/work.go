@@ -67,20 +67,17 @@ func (a *App) ran(ctx context.Context, what, of string, count, failed int, more 
 }
 
 // work does what is due, again and again, until ctx is done. Other processes on the same store may be doing the same.
-// Deliveries wait for receivers, and the rest does not wait for them; but what a sweep began is brought at once.
+// Deliveries wait for receivers, and the rest does not wait for them; but what a sweep began is brought at once, and so are events.
 func (d *daemon) work(ctx context.Context) {
 	every := tick
 	if d.options.dev {
 		every = devTick
 	}
-	begun := make(chan struct{}, 1)
+	begun, announced := make(chan struct{}, 1), make(chan struct{}, 1)
 	sweep := func(ctx context.Context) error {
 		done, err := d.app.sweep(ctx)
 		if done.Keys > 0 {
-			select {
-			case begun <- struct{}{}:
-			default: // the next delivery sees it too
-			}
+			wake(begun)
 		}
 		return err
 	}
@@ -88,7 +85,8 @@ func (d *daemon) work(ctx context.Context) {
 	defer all.Wait()
 	all.Go(func() { again(ctx, every, nil, sweep) })
 	all.Go(func() { again(ctx, every, begun, d.app.deliverKeys) })
-	all.Go(func() { again(ctx, every, nil, d.app.deliverEvents) })
+	all.Go(func() { again(ctx, every, announced, d.app.deliverEvents) })
+	all.Go(func() { d.publish(ctx, announced) })
 }
 
 // again runs, and runs again each tick and whenever it is woken, until ctx is done.

@@ -40,17 +40,15 @@ const (
 	timeBytes   = 14
 )
 
-// Bus is a publish.Bus. All its methods may be called at once from many goroutines.
-type Bus struct {
+// remote is a publish.Bus, for many goroutines.
+type remote struct {
 	client   *eventbridge.Client
 	name     string
 	patience time.Duration
 }
 
-var _ publish.Bus = (*Bus)(nil)
-
-// New makes a Bus of that name or ARN. The process may PutEvents to it. Nothing is asked of EventBridge yet.
-func New(access amazon.Access, name string) (*Bus, error) {
+// Open makes the bus of that name or ARN, to which the process may PutEvents. Nothing is asked of EventBridge yet.
+func Open(access amazon.Access, name string) (publish.Bus, error) {
 	if name == "" {
 		return nil, errors.New("which event bus is not said")
 	}
@@ -59,11 +57,11 @@ func New(access amazon.Access, name string) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bus{eventbridge.NewFromConfig(config), name, patience * access.AttemptTimeout}, nil
+	return &remote{eventbridge.NewFromConfig(config), name, patience * access.AttemptTimeout}, nil
 }
 
 // Put sends messages: see publish.Bus. A call whose answer was lost may have been taken nevertheless.
-func (b *Bus) Put(ctx context.Context, messages []publish.Message) []error {
+func (b *remote) Put(ctx context.Context, messages []publish.Message) []error {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	outcomes := make([]error, len(messages))
@@ -97,7 +95,7 @@ func fit(messages []publish.Message) (n int) {
 func Size(m *publish.Message) int { return timeBytes + len(Source) + len(m.Type) + len(m.Detail) }
 
 // call sends messages that fit into one call.
-func (b *Bus) call(ctx context.Context, messages []publish.Message, outcomes []error) {
+func (b *remote) call(ctx context.Context, messages []publish.Message, outcomes []error) {
 	in := &eventbridge.PutEventsInput{Entries: make([]types.PutEventsRequestEntry, len(messages))}
 	for i, m := range messages {
 		in.Entries[i] = types.PutEventsRequestEntry{EventBusName: &b.name, Source: aws.String(Source), DetailType: &m.Type,

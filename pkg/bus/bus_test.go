@@ -52,9 +52,9 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
-func (f *fake) bus(t *testing.T) *bus.Bus {
+func (f *fake) bus(t *testing.T) publish.Bus {
 	t.Helper()
-	b, err := bus.New(amazon.Access{Endpoint: f.url, LoopbackOnly: true, AttemptTimeout: 50 * time.Millisecond}, "keys")
+	b, err := bus.Open(amazon.Access{Endpoint: f.url, LoopbackOnly: true, AttemptTimeout: 50 * time.Millisecond}, "keys")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,10 +195,10 @@ func TestABusThatDoesNotAnswerOrNotSensiblyTookNothingAndKeepsNobodyWaiting(t *t
 }
 
 func TestABusNeedsANameAndWhoAsks(t *testing.T) {
-	if _, err := bus.New(amazon.Access{LoopbackOnly: true, Endpoint: "http://127.0.0.1:1"}, ""); err == nil {
+	if _, err := bus.Open(amazon.Access{LoopbackOnly: true, Endpoint: "http://127.0.0.1:1"}, ""); err == nil {
 		t.Error("a bus without a name")
 	}
-	if _, err := bus.New(amazon.Access{}, "keys"); err == nil {
+	if _, err := bus.Open(amazon.Access{}, "keys"); err == nil {
 		t.Error("a bus without credentials")
 	}
 }

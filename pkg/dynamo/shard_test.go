@@ -18,8 +18,8 @@ import (
 	"github.com/latchkey/latchkey/pkg/storetest"
 )
 
-// stream plays DynamoDB Streams, whose shards split and end as DynamoDB Local's do not. Tables are DynamoDB Local's.
-type stream struct {
+// playedStream plays DynamoDB Streams, whose shards split and end as DynamoDB Local's do not. Tables are DynamoDB Local's.
+type playedStream struct {
 	t   *testing.T
 	url string
 
@@ -39,13 +39,13 @@ type fakeShard struct {
 	reads      int
 }
 
-func newStream(t *testing.T) *stream {
+func newStream(t *testing.T) *playedStream {
 	t.Helper()
 	local, err := url.Parse(storetest.DynamoDBLocal(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stream{t: t, calls: map[string]int{}}
+	s := &playedStream{t: t, calls: map[string]int{}}
 	tables := httputil.NewSingleHostReverseProxy(local)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "DynamoDBStreams_20120810."); ok {
@@ -60,7 +60,7 @@ func newStream(t *testing.T) *stream {
 }
 
 // put writes so many entries into a shard.
-func (s *stream) put(shard *fakeShard, n int) (ids []string) {
+func (s *playedStream) put(shard *fakeShard, n int) (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for range n {
@@ -70,7 +70,7 @@ func (s *stream) put(shard *fakeShard, n int) (ids []string) {
 	return ids
 }
 
-func (s *stream) serve(w http.ResponseWriter, r *http.Request, operation string) {
+func (s *playedStream) serve(w http.ResponseWriter, r *http.Request, operation string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls[operation]++
@@ -113,7 +113,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, operation string)
 	}
 }
 
-func (s *stream) shard(id string) *fakeShard {
+func (s *playedStream) shard(id string) *fakeShard {
 	at := slices.IndexFunc(s.shards, func(f *fakeShard) bool { return f.id == id })
 	if at < 0 {
 		return nil
@@ -122,7 +122,7 @@ func (s *stream) shard(id string) *fakeShard {
 }
 
 // describe lists two shards on a page.
-func (s *stream) describe(w http.ResponseWriter, after string) {
+func (s *playedStream) describe(w http.ResponseWriter, after string) {
 	first := slices.IndexFunc(s.shards, func(f *fakeShard) bool { return f.id == after }) + 1
 	page := s.shards[first:min(first+2, len(s.shards))]
 	description := map[string]any{"StreamStatus": "ENABLED"}
@@ -148,7 +148,7 @@ func (s *stream) describe(w http.ResponseWriter, after string) {
 }
 
 // records gives three at a time, and nothing each second time, as DynamoDB Streams may.
-func (s *stream) records(w http.ResponseWriter, iterator string) {
+func (s *playedStream) records(w http.ResponseWriter, iterator string) {
 	var id string
 	var at, generation int
 	if _, err := fmt.Sscan(iterator, &id, &at, &generation); err != nil {
@@ -181,12 +181,12 @@ func (s *stream) records(w http.ResponseWriter, iterator string) {
 	s.reply(w, answer)
 }
 
-func (s *stream) refuse(w http.ResponseWriter, code string) {
+func (s *playedStream) refuse(w http.ResponseWriter, code string) {
 	w.WriteHeader(http.StatusBadRequest)
 	s.reply(w, map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + code})
 }
 
-func (s *stream) reply(w http.ResponseWriter, body map[string]any) {
+func (s *playedStream) reply(w http.ResponseWriter, body map[string]any) {
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		s.t.Error(err)
 	}

@@ -13,8 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
-	streams "github.com/aws/aws-sdk-go-v2/service/dynamodbstreams/types"
 
 	"github.com/latchkey/latchkey/pkg/publish"
 )
@@ -39,7 +37,7 @@ const (
 // Its time is the real one, whatever the service's clock says.
 type Tail struct {
 	client  *dynamodb.Client
-	streams *dynamodbstreams.Client
+	streams Streams
 	tables  Tables
 	owner   string
 
@@ -51,13 +49,9 @@ type Tail struct {
 
 var _ publish.Feed = (*Tail)(nil)
 
-// NewTail makes a Tail of an audit table at DynamoDB, which it does not ask yet.
-func NewTail(c Config, t Tables) (*Tail, error) {
-	config, err := c.Config()
-	if err != nil {
-		return nil, err
-	}
-	return &Tail{client: dynamodb.NewFromConfig(config), streams: dynamodbstreams.NewFromConfig(config), tables: t, owner: rand.Text()}, nil
+// Tail makes a Tail of the store's audit table.
+func (s *Store) Tail(streams Streams) *Tail {
+	return &Tail{client: s.client, streams: streams, tables: s.tables, owner: rand.Text()}
 }
 
 // Next brings what the shards have that can be read now: see publish.Feed. With an error it may bring records too.
@@ -195,28 +189,26 @@ func (t *Tail) list(ctx context.Context) error {
 		return nil
 	}
 	found := map[string]*shard{}
-	in := &dynamodbstreams.DescribeStreamInput{StreamArn: &t.stream}
-	for {
-		out, err := t.streams.DescribeStream(ctx, in)
-		var gone *streams.ResourceNotFoundException
-		if errors.As(err, &gone) { // it was turned off, and is there no more
+	for after := ""; ; {
+		page, err := t.streams.Shards(ctx, t.stream, after)
+		if errors.Is(err, ErrGone) { // it was turned off, and is there no more
 			t.leave()
 		}
 		if err != nil {
-			return failure("listing the shards of a stream", err)
-		}
-		for _, s := range out.StreamDescription.Shards {
-			found[aws.ToString(s.ShardId)] = &shard{id: aws.ToString(s.ShardId), parent: aws.ToString(s.ParentShardId),
-				closed: s.SequenceNumberRange != nil && s.SequenceNumberRange.EndingSequenceNumber != nil}
-		}
-		if in.ExclusiveStartShardId = out.StreamDescription.LastEvaluatedShardId; in.ExclusiveStartShardId == nil {
-			if over := t.adopt(found); !over || out.StreamDescription.StreamStatus != streams.StreamStatusDisabled {
-				return nil
-			}
-			err := t.Release(ctx) // it was turned off; there may be another, in its place
-			t.leave()
 			return err
 		}
+		for _, s := range page.Shards {
+			found[s.ID] = &shard{Shard: s}
+		}
+		if after = page.Next; after != "" {
+			continue
+		}
+		if over := t.adopt(found); !over || !page.Off {
+			return nil
+		}
+		err = t.Release(ctx) // it was turned off; there may be another, in its place
+		t.leave()
+		return err
 	}
 }
 
@@ -225,13 +217,13 @@ func (t *Tail) adopt(found map[string]*shard) (over bool) {
 	t.listed = time.Now()
 	for id, s := range found {
 		if known := t.shards[id]; known != nil {
-			known.parent, known.closed = s.parent, s.closed
+			known.Shard = s.Shard
 		} else {
 			t.shards[id] = s
 		}
 	}
 	for _, s := range t.shards { // of what came before those that were begun, and is written down nowhere, all is done
-		for p := t.shards[s.parent]; s.begun && p != nil && !p.begun; p = t.shards[p.parent] {
+		for p := t.shards[s.Parent]; s.begun && p != nil && !p.begun; p = t.shards[p.Parent] {
 			p.read, p.done = ended, ended
 		}
 	}
@@ -248,9 +240,9 @@ func (t *Tail) adopt(found map[string]*shard) (over bool) {
 func (t *Tail) open() (open []*shard) {
 	for _, id := range slices.Sorted(maps.Keys(t.shards)) {
 		s := t.shards[id]
-		p := t.shards[s.parent]
+		p := t.shards[s.Parent]
 		for p != nil && p.read == ended {
-			p = t.shards[p.parent]
+			p = t.shards[p.Parent]
 		}
 		if p == nil && s.read != ended {
 			open = append(open, s)
@@ -274,7 +266,7 @@ func (t *Tail) read(ctx context.Context) (records []publish.Record, more bool, e
 	}
 	all.Wait()
 	for _, s := range open {
-		more = more || s.closed
+		more = more || s.Closed
 		if s.read == ended {
 			more, t.listed = true, time.Time{} // those that come after it may not be listed yet
 		}
@@ -284,22 +276,17 @@ func (t *Tail) read(ctx context.Context) (records []publish.Record, more bool, e
 
 // readShard reads once from a shard, behind what was read.
 func (t *Tail) readShard(ctx context.Context, s *shard) ([]publish.Record, error) {
-	const doing = "reading a stream"
-	if s.iterator == nil {
-		in := &dynamodbstreams.GetShardIteratorInput{StreamArn: &t.stream, ShardId: &s.id, ShardIteratorType: streams.ShardIteratorTypeTrimHorizon}
-		if s.read != "" {
-			in.ShardIteratorType, in.SequenceNumber = streams.ShardIteratorTypeAfterSequenceNumber, &s.read
-		}
-		out, err := t.streams.GetShardIterator(ctx, in)
+	if s.iterator == "" {
+		iterator, err := t.streams.Iterator(ctx, t.stream, s.ID, s.read)
 		if err != nil {
-			return nil, failure(doing, s.missed(err))
+			return nil, s.missed(err)
 		}
-		s.iterator, s.begun = out.ShardIterator, true
+		s.iterator, s.begun = iterator, true
 	}
-	out, err := t.streams.GetRecords(ctx, &dynamodbstreams.GetRecordsInput{ShardIterator: s.iterator, Limit: aws.Int32(perRead)})
+	records, next, err := t.streams.Records(ctx, s.iterator, perRead)
 	if err != nil {
-		s.iterator = nil // it may have expired
-		return nil, failure(doing, s.missed(err))
+		s.iterator = "" // it may have expired
+		return nil, s.missed(err)
 	}
-	return s.take(out), nil
+	return s.take(records, next), nil
 }

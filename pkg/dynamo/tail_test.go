@@ -18,15 +18,21 @@ import (
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/publish"
 	"github.com/latchkey/latchkey/pkg/storetest"
+	"github.com/latchkey/latchkey/pkg/stream"
 )
 
 func tail(t *testing.T, endpoint string, names dynamo.Tables) *dynamo.Tail {
 	t.Helper()
-	tail, err := dynamo.NewTail(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute}, names)
+	access := dynamo.Config{Endpoint: endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute}
+	streams, err := stream.Open(access)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tail
+	client, err := dynamo.NewClient(access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dynamo.New(client, names).Tail(streams)
 }
 
 // write commits the next entry of an organization, whose clock goes backwards.

@@ -9,8 +9,8 @@ import (
 const (
 	// breath is how long a feed that has nothing new is waited for, and retries with it.
 	breath = time.Second
-	// roundTime bounds one round of Follow.
-	roundTime = 30 * time.Second
+	// roundTime bounds one round of Follow, and lastTime one that is under way at the end.
+	roundTime, lastTime = 30 * time.Second, 2 * time.Second
 	// firstPause is between what failed and the next attempt. It doubles with each failure, up to lastPause.
 	firstPause, lastPause = 250 * time.Millisecond, 30 * time.Second
 	// perRound is how much of what waits of one organization is tried at once.
@@ -44,7 +44,7 @@ type queue struct {
 	at       time.Time // before which it is not tried again; the zero time: it is being tried
 }
 
-// Follow publishes what a feed brings until ctx is done. What fails is tried again, later and later, and what comes of the
+// Follow publishes what a feed brings until ctx is done; what is under way then is given two seconds. What fails is tried again, later and later, and what comes of the
 // same organization waits behind it, while the others go on. A record that cannot be read is told of in the log and left
 // behind: this process never could read it.
 func (p *Publisher) Follow(ctx context.Context, feed Feed) {
@@ -58,7 +58,7 @@ func (p *Publisher) Follow(ctx context.Context, feed Feed) {
 func (f *follower) round(ctx context.Context) {
 	records := append(f.fresh(ctx), f.due(time.Now())...)
 	if len(records) > 0 {
-		bounded, cancel := context.WithTimeout(ctx, roundTime)
+		bounded, cancel := outlasting(ctx)
 		left, _ := f.Take(bounded, records) // why is in the log
 		cancel()
 		f.back(time.Now(), left)
@@ -70,6 +70,16 @@ func (f *follower) round(ctx context.Context) {
 	if err := f.feed.Done(ctx, left); err != nil && ctx.Err() == nil {
 		f.Log.WarnContext(ctx, "how far the audit trail is published is not written down", "error", err)
 	}
+}
+
+// outlasting is ctx for one round, which is over some time after it.
+func outlasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundTime)
+	stop := context.AfterFunc(ctx, func() {
+		pause(bounded, lastTime)
+		cancel()
+	})
+	return bounded, func() { stop(); cancel() }
 }
 
 // fresh is what the feed brings of organizations that do not wait. The rest is put behind what waits of theirs.

@@ -165,7 +165,7 @@ func (p *Publisher) send(ctx context.Context, lines []*line) {
 			if l := wave[i]; err != nil {
 				l.err = fmt.Errorf("sending %s: %w", l.events[l.next].ID, err)
 			} else {
-				p.taken.add(l.events[l.next].ID)
+				p.taken.add(&l.events[l.next])
 				l.next++
 			}
 		}
@@ -183,7 +183,7 @@ func half(ctx context.Context) (context.Context, context.CancelFunc) {
 // wave is the next event of each line that goes on, and these lines. What the bus is known to have is passed over.
 func (p *Publisher) wave(lines []*line) (wave []*line, messages []Message) {
 	for _, l := range lines {
-		for l.err == nil && l.next < len(l.events) && (p.Bus == nil || p.taken.has(l.events[l.next].ID)) {
+		for l.err == nil && l.next < len(l.events) && (p.Bus == nil || p.taken.has(&l.events[l.next])) {
 			l.next++
 		}
 		if l.err != nil || l.next == len(l.events) {
@@ -210,26 +210,27 @@ func (l *line) announce(ctx context.Context, announce func(context.Context, stri
 	}
 }
 
-// memory knows the ids that were added last.
+// memory knows the events that were added last, by organization and id.
 type memory struct {
 	mu   sync.Mutex
-	ids  map[string]bool
-	ring []string
+	ids  map[[2]string]bool
+	ring [][2]string
 	at   int
 }
 
-func (m *memory) has(id string) bool {
+func (m *memory) has(e *event.Event) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.ids[id]
+	return m.ids[[2]string{e.Data.OrganizationID, e.ID}]
 }
 
-func (m *memory) add(id string) {
+func (m *memory) add(e *event.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ids == nil {
-		m.ids, m.ring = map[string]bool{}, make([]string, remembered)
+		m.ids, m.ring = map[[2]string]bool{}, make([][2]string, remembered)
 	}
+	id := [2]string{e.Data.OrganizationID, e.ID}
 	delete(m.ids, m.ring[m.at])
 	m.ids[id], m.ring[m.at] = true, id
 	m.at = (m.at + 1) % remembered
