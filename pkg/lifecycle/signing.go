@@ -72,6 +72,9 @@ func (s *Service) signing(ctx context.Context, by caller.Caller, renew bool) ([]
 	}
 	now := s.now()
 	o, err := s.stored(ctx, by.OrganizationID)
+	if apikey.CodeOf(err) == apikey.NotFound { // it is stored with its first secret
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}

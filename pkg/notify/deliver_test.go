@@ -370,7 +370,7 @@ func TestAnAttemptThatWakesLateDecidesNothing(t *testing.T) {
 		})
 		h.deliver(t)
 		d := h.only(t, audit.Created)
-		if d.Status != c.want || len(d.Attempts) != 3 || d.Attempts[0].Outcome != notify.Unknown {
+		if d.Status != c.want || (d.NextAttemptAt != nil) != (c.want == notify.Pending) || len(d.Attempts) != 3 || d.Attempts[0].Outcome != notify.Unknown {
 			t.Errorf("%v, then %v: %+v", c.other.Status, c.late.Status, d)
 		}
 		if c.want == notify.Pending && !d.NextAttemptAt.After(h.clock().Add(4*time.Minute)) {
@@ -400,6 +400,68 @@ func TestOfSeveralWhoDeliverAtOnceOneMakesEachAttempt(t *testing.T) {
 		if len(got) != 40 || got[0] != 1 || len(slices.Compact(got)) != 40 {
 			t.Errorf("%d got %v", n, got)
 		}
+	}
+}
+
+// watched is a store that has something happen before a delivery is written, and refuses whoever may not wait any more.
+type watched struct {
+	notify.Store
+	before func(notify.Record)
+}
+
+func (w *watched) UpdateDelivery(ctx context.Context, r notify.Record) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	w.before(r)
+	return w.Store.UpdateDelivery(ctx, r)
+}
+
+func TestWhoeverComesSecondWithAClaimSendsNothing(t *testing.T) {
+	h := newHouse(t)
+	h.subscribe(t, hook)
+	h.announce(t, "acme", 1)
+	first := true
+	h.Store = &watched{h.memory, func(notify.Record) {
+		if first {
+			first = false
+			h.deliver(t)
+		}
+	}}
+	h.deliver(t)
+	if d := h.only(t, audit.Created); len(h.sent) != 1 || d.Status != notify.Delivered {
+		t.Errorf("%d were sent: %+v", len(h.sent), d)
+	}
+}
+
+func TestAnAttemptUnderWayIsNotMadeByAnotherForAMinute(t *testing.T) {
+	h := newHouse(t)
+	h.subscribe(t, hook)
+	h.announce(t, "acme", 1)
+	h.answers(func(sent) webhook.Result {
+		h.advance(59 * time.Second)
+		h.deliver(t)
+		return delivered
+	})
+	h.deliver(t)
+	if len(h.sent) != 1 {
+		t.Errorf("it was sent %d times", len(h.sent))
+	}
+}
+
+func TestHowAnAttemptEndedIsWrittenDownAlsoWhenItsRunIsOver(t *testing.T) {
+	h := newHouse(t)
+	sub := h.subscribe(t, hook)
+	h.announce(t, "acme", 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.Store = &watched{h.memory, func(notify.Record) {}}
+	h.answers(func(sent) webhook.Result { cancel(); return says(410) })
+	if _, err := h.Deliver(ctx, 100); err != nil {
+		t.Fatal(err)
+	}
+	got, err := h.Get(acme(), sub.ID)
+	if failed := h.list(t, notify.DeliveryFilter{Status: notify.Failed}); err != nil || got.Enabled || len(failed) != 1 || len(h.sent) != 1 {
+		t.Errorf("%+v, %+v, %v", got, failed, err)
 	}
 }
 
@@ -496,11 +558,18 @@ func TestWhatWaitsForADeadReceiverEndsWithTheSchedule(t *testing.T) {
 	if failed < 50 || again < 57 || len(h.sent) > 5 {
 		t.Errorf("%d and then %d have failed, with %d attempts", failed, again, len(h.sent))
 	}
-	h.answers(nil)
+	h.advance(time.Hour)
 	d, err := h.Redeliver(acme(), h.list(t, notify.DeliveryFilter{Status: notify.Failed})[0].ID)
 	if err != nil || d.Status != notify.Pending {
 		t.Fatalf("%+v, %v", d, err)
 	}
+	h.deliver(t)
+	h.deliver(t)
+	if got, err := h.Delivery(acme(), d.ID); err != nil || got.Status != notify.Pending {
+		t.Errorf("asked for again while the receiver is dead: %+v, %v", got, err)
+	}
+	h.answers(nil)
+	h.advance(10 * time.Minute)
 	h.deliver(t)
 	if got, err := h.Delivery(acme(), d.ID); err != nil || got.Status != notify.Delivered {
 		t.Errorf("%+v, %v", got, err)
