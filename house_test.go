@@ -100,7 +100,7 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The operators' command, and what a deployed stack says of itself.
 	"pkg/stack":    {"", cloud},
-	"cmd/latchkey": {"apikey app audit stack", kong},
+	"cmd/latchkey": {"apikey app audit bus stack", kong},
 
 	// One Lambda for each endpoint.
 	"functions/archive":      {"app gateway", ""},

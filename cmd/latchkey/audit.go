@@ -10,13 +10,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/latchkey/latchkey/pkg/app"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/bus"
 )
 
 // trail is the commands about audit trails.
 type trail struct {
-	Export export `cmd:"" help:"Write every entry and every link of an organization's audit trail, as JSON Lines."`
-	Verify proof  `cmd:"" help:"Prove offline what an export says, or name the first link that is broken."`
+	Export  export `cmd:"" help:"Write every entry and every link of an organization's audit trail, as JSON Lines."`
+	Verify  proof  `cmd:"" help:"Prove offline what an export says, or name the first link that is broken."`
+	Publish repair `cmd:"" help:"Link and announce now the entries of a trail that never were."`
 }
 
 type export struct {
@@ -34,7 +37,7 @@ func (e *export) Run() error {
 	if err != nil {
 		return err
 	}
-	a, err := e.open(ctx)
+	a, _, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,4 +134,33 @@ func read(x *audit.Export, path string) error {
 	}
 	defer f.Close()
 	return x.Read(f)
+}
+
+type repair struct {
+	where
+	Organization string `help:"The organization's id." default:"main"`
+	DryRun       bool   `help:"Only name the entries."`
+}
+
+// Run names the entries that have no link, and publishes them: whoever runs the service says by it that they are genuine.
+func (p *repair) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	a, getenv, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := a.Unlinked(ctx, p.Organization, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		fmt.Println(e.ID, e.At.Format(time.RFC3339), e.Action)
+	}
+	done := 0
+	if !p.DryRun {
+		err = a.PublishEntries(ctx, getenv, app.Clients{Bus: bus.Open}, entries, func(n int) { done = n })
+	}
+	fmt.Fprintf(os.Stderr, "%d of %d entries without a link were published.\n", done, len(entries))
+	return err
 }

@@ -45,12 +45,19 @@ func newTrail(t *testing.T) *trail {
 	return r
 }
 
-var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+var start = time.Date(2020, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// happens writes entries, a day apart, and links them in another order than that of their ids, as clocks differ.
+// happens writes entries, a day apart, and links them in the order given, which is not that of their ids where clocks differ.
 func (r *trail) happens(organization string, days ...int) {
 	r.Helper()
-	var entries []audit.Entry
+	if _, err := r.store.Append(r.Context(), organization, r.writes(organization, days...)); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// writes is happens without the links.
+func (r *trail) writes(organization string, days ...int) (entries []audit.Entry) {
+	r.Helper()
 	for _, day := range days {
 		at := start.AddDate(0, 0, day)
 		e := audit.Entry{ID: audit.NewID(at), OrganizationID: organization, At: at, Action: audit.OrgUpdated, ActorKind: "operator", ActorID: "ops", RequestID: fmt.Sprint(day),
@@ -60,9 +67,7 @@ func (r *trail) happens(organization string, days ...int) {
 		}
 		entries = append(entries, e)
 	}
-	if _, err := r.store.Append(r.Context(), organization, entries); err != nil {
-		r.Fatal(err)
-	}
+	return entries
 }
 
 // runs types a command, with the tables in its environment.
@@ -118,11 +123,11 @@ func TestAnExportIsProvenOfflineAndTamperingWithTheTablesIsNot(t *testing.T) {
 	r.happens("acme", 6)
 	r.exports()
 	r.proves("Up to there nothing was cut off or written anew", "--head", first)
-	r.exports("--since", "2026-11-26")
+	r.exports("--since", "2020-11-26")
 	if r.proves("proven, links 5 to 7", "--head", first) == first {
 		t.Error("the head is the old one")
 	}
-	r.exports("--since", "2026-11-24T12:00:00Z") // link 2, and with link 3 an older entry
+	r.exports("--since", "2020-11-24T12:00:00Z") // link 2, and with link 3 an older entry
 	r.proves("proven, links 2 to 7")
 	if _, said, code := r.runs("audit", "export", "--dynamodb", r.endpoint, "--organization", "acme", "--since", "2030-01-01"); code != 1 || !strings.Contains(said, "nothing of an organization acme") {
 		t.Errorf("of nothing: exit %d, %s", code, said)
@@ -159,6 +164,39 @@ func TestAnExportIsProvenOfflineAndTamperingWithTheTablesIsNot(t *testing.T) {
 
 func key(organization, sort string) map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: organization}, "sk": &types.AttributeValueMemberS{Value: sort}}
+}
+
+func TestWhatWasNeverPublishedIsLinkedBehindTheOthers(t *testing.T) {
+	r := newTrail(t)
+	r.happens("acme", 0, 4, 5)
+	lost := r.writes("acme", 1, 2)
+	now := audit.Entry{ID: audit.NewID(time.Now()), OrganizationID: "acme", At: time.Now(), Action: audit.OrgUpdated} // publish is at work on it
+	if err := r.store.Commit(t.Context(), lifecycle.Change{Entry: now}); err != nil {
+		t.Fatal(err)
+	}
+	r.exports()
+	r.fails("2 entries have no link, although newer entries have")
+	publish := func(want string, args ...string) string {
+		t.Helper()
+		out, said, code := r.runs(append([]string{"audit", "publish", "--dynamodb", r.endpoint, "--organization", "acme"}, args...)...)
+		if code != 0 || !strings.Contains(said, want) {
+			t.Fatalf("exit %d: %s%s", code, out, said)
+		}
+		return out
+	}
+	if out := publish("0 of 2 entries", "--dry-run"); !strings.Contains(out, lost[0].ID) || !strings.Contains(out, lost[1].ID) || strings.Contains(out, now.ID) {
+		t.Errorf("it names %s", out)
+	}
+	r.exports()
+	r.fails("2 entries have no link")
+	publish("2 of 2 entries")
+	r.exports()
+	r.proves("acme: proven, links 1 to 5")
+	links, _, err := r.store.Links(t.Context(), "acme", 3, 9)
+	if err != nil || len(links) != 2 || links[0].EntryID != lost[0].ID || links[1].EntryID != lost[1].ID {
+		t.Errorf("the chain ends with %v, %v", links, err)
+	}
+	publish("0 of 0 entries")
 }
 
 // The lines of Python in docs/audit.md are nobody's but theirs: they find the same head, and the same broken link.

@@ -25,7 +25,7 @@ type bootstrap struct {
 func (b *bootstrap) Run() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	a, err := b.open(ctx)
+	a, _, err := b.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,17 +17,17 @@ type where struct {
 	Dynamodb string `help:"Instead of a stack: DynamoDB's address. Tables are LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE and LATCHKEY_CHAIN_TABLE." placeholder:"URL" xor:"where"`
 }
 
-// open is the service on its tables, as its functions would have it.
-func (w *where) open(ctx context.Context) (*app.App, error) {
+// open is the service on its tables, as its functions would have it, and their environment.
+func (w *where) open(ctx context.Context) (*app.App, func(string) string, error) {
 	getenv, err := w.environment(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a, err := app.Lambda(getenv, io.Discard)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return a, a.Ready(ctx)
+	return a, getenv, a.Ready(ctx)
 }
 
 // environment is what the service's functions would find in theirs.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/audit"
@@ -90,6 +91,63 @@ func (x *exporting) writeEntries(ctx context.Context, oldest string) error {
 			x.entries++
 		}
 		x.progress(x.links, x.entries)
+	}
+	return nil
+}
+
+// Unlinked is the entries of an organization's trail that have no link although they are older than audit.Lag: the younger
+// ones are about to get theirs. The oldest comes first.
+func (a *App) Unlinked(ctx context.Context, organizationID string, now time.Time) ([]audit.Entry, error) {
+	linked, after := map[string]bool{}, int64(0)
+	for more := true; more; {
+		var page []audit.Link
+		var err error
+		if page, more, err = a.Store.Links(ctx, organizationID, after, trailPage); err != nil {
+			return nil, fmt.Errorf("reading the chain: %w", err)
+		}
+		for _, l := range page {
+			linked[l.EntryID], after = true, l.Sequence
+		}
+	}
+	var unlinked []audit.Entry
+	q := lifecycle.EntryQuery{OrganizationID: organizationID, Before: audit.FirstID(now.Add(-audit.Lag)), Limit: trailPage}
+	for more := true; more; {
+		var page []audit.Entry
+		var err error
+		if page, more, err = a.Store.Entries(ctx, q); err != nil {
+			return nil, fmt.Errorf("reading the trail: %w", err)
+		}
+		for _, e := range page {
+			if q.Before = e.ID; !linked[e.ID] {
+				unlinked = append(unlinked, e)
+			}
+		}
+	}
+	slices.Reverse(unlinked)
+	return unlinked, nil
+}
+
+// atOnce is how many unlinked entries are published at a time.
+const atOnce = 100
+
+// PublishEntries links entries behind all others of their chain, in the order given, and tells of them, as publish does of what
+// was just written: to the bus that the environment names, and to webhooks. progress is told how many are done.
+func (a *App) PublishEntries(ctx context.Context, getenv func(string) string, clients Clients, entries []audit.Entry, progress func(done int)) error {
+	p, err := a.publisher(clients, access(getenv, getenv("LATCHKEY_EVENTBRIDGE_ENDPOINT")))
+	if err != nil {
+		return err
+	}
+	done := 0
+	for some := range slices.Chunk(entries, atOnce) {
+		left, err := p.Publish(ctx, some)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%d are left", len(left))
+		}
+		if err != nil {
+			return fmt.Errorf("publishing: %w", err)
+		}
+		done += len(some)
+		progress(done)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func Environment(ctx context.Context, name string) (map[string]string, error) {
 		"AWS_REGION": c.Region, "AWS_ACCESS_KEY_ID": credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY": credentials.SecretAccessKey,
 		"AWS_SESSION_TOKEN": credentials.SessionToken,
 	}
-	for variable, of := range map[string]string{"LATCHKEY_KEYS_TABLE": "KeysTable", "LATCHKEY_AUDIT_TABLE": "AuditTable", "LATCHKEY_CHAIN_TABLE": "ChainTable",
+	for variable, of := range map[string]string{"LATCHKEY_KEYS_TABLE": "KeysTable", "LATCHKEY_AUDIT_TABLE": "AuditTable", "LATCHKEY_CHAIN_TABLE": "ChainTable", "LATCHKEY_EVENT_BUS": "EventBus",
 		"LATCHKEY_BRAND": "Brand", "LATCHKEY_RETIRED_BRANDS": "RetiredBrands", "LATCHKEY_PLANS": "Plans", "LATCHKEY_DEFAULT_PLAN": "DefaultPlan"} {
 		environment[variable] = found[of]
 	}

@@ -41,13 +41,14 @@ func TestAStackTellsWhereItsTablesAreAndHowItsKeysBegin(t *testing.T) {
 	cloud(t, http.StatusOK, described(`<Parameters><member><ParameterKey>Brand</ParameterKey><ParameterValue>acme</ParameterValue></member></Parameters>
 		<Outputs><member><OutputKey>KeysTable</OutputKey><OutputValue>latchkey-Keys-1</OutputValue></member>
 		<member><OutputKey>AuditTable</OutputKey><OutputValue>latchkey-Audit-1</OutputValue></member>
-		<member><OutputKey>ChainTable</OutputKey><OutputValue>latchkey-Chain-1</OutputValue></member></Outputs>`))
+		<member><OutputKey>ChainTable</OutputKey><OutputValue>latchkey-Chain-1</OutputValue></member>
+		<member><OutputKey>EventBus</OutputKey><OutputValue>latchkey-Events-1</OutputValue></member></Outputs>`))
 	got, err := stack.Environment(context.Background(), "latchkey")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
-		"AWS_SESSION_TOKEN": "token", "LATCHKEY_KEYS_TABLE": "latchkey-Keys-1", "LATCHKEY_AUDIT_TABLE": "latchkey-Audit-1", "LATCHKEY_CHAIN_TABLE": "latchkey-Chain-1", "LATCHKEY_BRAND": "acme"} {
+		"AWS_SESSION_TOKEN": "token", "LATCHKEY_KEYS_TABLE": "latchkey-Keys-1", "LATCHKEY_AUDIT_TABLE": "latchkey-Audit-1", "LATCHKEY_CHAIN_TABLE": "latchkey-Chain-1", "LATCHKEY_EVENT_BUS": "latchkey-Events-1", "LATCHKEY_BRAND": "acme"} {
 		if got[name] != want {
 			t.Errorf("%s is %q", name, got[name])
 		}
