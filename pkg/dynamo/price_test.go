@@ -17,6 +17,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
@@ -134,6 +135,51 @@ func TestAnAnswerThatIsKeptCostsTheWritingAndTheDestroyingOfItsItemAlone(t *test
 		clear(b)
 		if _, err := store.Replay(t.Context(), id); err != nil && !errors.Is(err, lifecycle.ErrNotFound) || b["get"] != 1 {
 			t.Errorf("looking for an answer costs %v, %v", b, err)
+		}
+	}
+}
+
+func TestADeliveryCostsThreeWritesOfItsItemAndOfItsPlaceInTheIndex(t *testing.T) {
+	var price types.ConsumedCapacity
+	client := local(t)
+	store := dynamo.New(around(client, func(in any, call func() (any, error)) (any, error) {
+		if put, ok := in.(*dynamodb.PutItemInput); ok {
+			put.ReturnConsumedCapacity = types.ReturnConsumedCapacityIndexes
+		}
+		out, err := call()
+		if put, ok := out.(*dynamodb.PutItemOutput); ok && err == nil {
+			price = *put.ConsumedCapacity
+		}
+		return out, err
+	}), tables(t, client))
+	at := noon
+	id := "dlv_" + audit.NewID(noon) + "_" + audit.NewID(noon)
+	r := notify.Record{Delivery: notify.Delivery{ID: id, WebhookID: new("wh_" + audit.NewID(noon)), KeyID: new(apikey.NewID()), EventID: audit.NewID(noon), EventType: audit.Created,
+		Status: notify.Pending, Attempts: []notify.Attempt{}, NextAttemptAt: &at, CreatedAt: noon}, OrganizationID: "org", Sequence: 7, Body: make([]byte, 1000),
+		Until: noon.Add(notify.Keep), Version: 1}
+	for _, c := range []struct {
+		does         string
+		table, index float64
+		change       func()
+	}{
+		{"to announce it", 2, 1, func() {}},
+		{"to claim its attempt", 2, 2, func() { r.Tries, r.Claimed, r.NextAttemptAt = 1, &noon, new(noon.Add(time.Minute)) }},
+		{"to write down that it arrived", 2, 1, func() {
+			r.Status, r.Claimed, r.NextAttemptAt, r.Attempts = notify.Delivered, nil, nil, []notify.Attempt{{At: noon, Outcome: "delivered", Status: 200, DurationMS: 12}}
+		}},
+	} {
+		c.change()
+		put := store.UpdateDelivery
+		if r.Version == 1 {
+			put = store.AddDelivery
+		}
+		if err := put(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		r.Version++
+		index := price.GlobalSecondaryIndexes["due"].CapacityUnits
+		if *price.Table.CapacityUnits != c.table || index == nil || *index != c.index || len(price.GlobalSecondaryIndexes) != 1 {
+			t.Errorf("%s costs %v units and in the index %v, want %v and %v", c.does, *price.Table.CapacityUnits, aws.ToFloat64(index), c.table, c.index)
 		}
 	}
 }

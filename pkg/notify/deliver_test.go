@@ -621,8 +621,10 @@ func TestAHandoverIsInTheLogWithoutWhatItBrought(t *testing.T) {
 		t.Errorf("nobody tried again: %+v", d)
 	}
 	p.Attempt, p.Next = 2, h.clock().Add(time.Hour)
-	h.NoteHandover(t.Context(), p, silent)
-	if d = h.only(t, audit.Rotated); d.Status != notify.Pending {
+	busy := says(429)
+	busy.RetryAfter = 3 * time.Hour
+	h.NoteHandover(t.Context(), p, busy)
+	if d = h.only(t, audit.Rotated); d.Status != notify.Pending || !d.NextAttemptAt.Equal(h.clock().Add(3*time.Hour)) {
 		t.Errorf("tried again: %+v", d)
 	}
 	p.Attempt = 3

@@ -50,6 +50,9 @@ func (s *Service) noteHandover(ctx context.Context, p *lifecycle.Parcel, came we
 		r.Status, r.NextAttemptAt = Failed, nil
 	default:
 		r.Status, r.NextAttemptAt = Pending, &p.Next
+		if asked := now.Add(came.RetryAfter); asked.After(p.Next) {
+			r.NextAttemptAt = &asked
+		}
 	}
 	if r.Version++; r.Version == 1 {
 		return s.Store.AddDelivery(ctx, r)
