@@ -54,7 +54,8 @@ func seenOrSame(t testing.TB, export []byte, said map[string]bool) {
 
 // twoStories is a small export with all that matters: two organizations, lines and an array.
 func twoStories(t testing.TB) []byte {
-	a, b := tell(t, "acme", 2), tell(t, "b", 1)
+	e := audit.Entry{Action: audit.Updated, Changes: []audit.Change{{Field: "n", To: json.RawMessage(`{"é": 10}`)}}}
+	a, b := tellOf(t, "acme", 2, e), tellOf(t, "b", 1, e)
 	return slices.Concat(a.export(), []byte("["), bytes.Join(append(b.entries, b.links...), []byte(",")), []byte("]\n"))
 }
 

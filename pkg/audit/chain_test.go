@@ -63,10 +63,14 @@ type story struct {
 
 func tell(t testing.TB, organization string, n int) *story {
 	t.Helper()
+	return tellOf(t, organization, n, frozen)
+}
+
+func tellOf(t testing.TB, organization string, n int, e audit.Entry) *story {
+	t.Helper()
 	s := &story{}
 	var head audit.Link
 	for i := range n {
-		e := frozen
 		e.At = noon.Add(time.Duration(i) * time.Minute)
 		e.ID, e.OrganizationID, e.RequestID = audit.FirstID(e.At), organization, fmt.Sprint("req_", i+1)
 		var err error
