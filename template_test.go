@@ -151,6 +151,37 @@ func TestTheTemplateHasTheFunctionsOfTheFolders(t *testing.T) {
 	}
 }
 
+// An alarm that counts lines of the log counts lines that are written.
+func TestTheAlarmsCountLinesThatAreWritten(t *testing.T) {
+	template, err := os.ReadFile("template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := filepath.Glob("pkg/publish/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written strings.Builder
+	for _, path := range code {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			written.Write(text)
+		}
+	}
+	filters := regexp.MustCompile(`FilterPattern: '\{ \$\.msg = ("[^"]*") \}'`).FindAllStringSubmatch(string(template), -1)
+	if len(filters) != strings.Count(string(template), "FilterPattern:") || len(filters) == 0 {
+		t.Error("this test cannot read the template's filters")
+	}
+	for _, m := range filters {
+		if !strings.Contains(written.String(), "Context(ctx, "+m[1]) {
+			t.Errorf("nobody writes the line %s", m[1])
+		}
+	}
+}
+
 // docs/deploy.md has a row for each parameter of the template, and for nothing else.
 func TestTheDocsHaveARowForEachParameter(t *testing.T) {
 	template, err := os.ReadFile("template.yaml")

@@ -60,7 +60,7 @@ type Publisher struct {
 	Announce func(ctx context.Context, organizationID string, events []event.Event) error // idempotent; nil: nobody
 	Log      *slog.Logger
 
-	taken memory
+	taken, noted memory
 }
 
 // line is what there is to publish of one organization, in the order of its chain.
@@ -80,6 +80,7 @@ type line struct {
 func (p *Publisher) Publish(ctx context.Context, entries []audit.Entry) (left []audit.Entry, err error) {
 	lines := sorted(entries)
 	each(lines, func(l *line) { l.link(ctx, p.Chain) })
+	p.note(ctx, lines)
 	p.send(ctx, lines)
 	if p.Announce != nil {
 		each(lines, func(l *line) { l.announce(ctx, p.Announce) })
@@ -167,6 +168,19 @@ func (p *Publisher) send(ctx context.Context, lines []*line) {
 			} else {
 				p.taken.add(&l.events[l.next])
 				l.next++
+			}
+		}
+	}
+}
+
+// note writes into the log what an operator wants to know of, once for each event, whatever becomes of the bus.
+func (p *Publisher) note(ctx context.Context, lines []*line) {
+	for _, l := range lines {
+		for i := range l.events {
+			if e := &l.events[i]; e.Type == audit.RotationAbandoned && !p.noted.has(e) {
+				p.noted.add(e)
+				// A metric filter of the template reads the words of this line.
+				p.Log.WarnContext(ctx, "rotation abandoned", "organization_id", l.organizationID, "key_id", e.Data.KeyID, "event_id", e.ID)
 			}
 		}
 	}

@@ -1,14 +1,18 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/publish"
 )
@@ -153,6 +157,34 @@ func (slow) Put(ctx context.Context, messages []publish.Message) []error {
 		outcomes[i] = ctx.Err()
 	}
 	return outcomes
+}
+
+func TestAnAbandonedRotationIsALineWhateverTheBusSays(t *testing.T) {
+	w, log := newWorld(t), new(bytes.Buffer)
+	p := w.publisher()
+	p.Log = slog.New(slog.NewJSONHandler(log, nil))
+	list := entries(2, "acme")
+	list[1].Action, list[1].KeyID = audit.RotationAbandoned, new(apikey.ID(7))
+	fail := true
+	w.fault = func(call, _ string) (before, after error) {
+		if call == "put" && fail {
+			return errDown, nil
+		}
+		return nil, nil
+	}
+	for range 2 {
+		if _, err := p.Publish(t.Context(), list); !errors.Is(err, errDown) {
+			t.Error(err)
+		}
+	}
+	fail = false
+	if left, err := p.Publish(t.Context(), list); err != nil || left != nil {
+		t.Error(left, err)
+	}
+	want := fmt.Sprintf(`"level":"WARN","msg":"rotation abandoned","organization_id":"acme","key_id":%q,"event_id":%q}`, list[1].KeyID, list[1].ID)
+	if strings.Count(log.String(), want) != 1 || strings.Count(log.String(), "rotation abandoned") != 1 {
+		t.Errorf("the log has not once %s: %s", want, log)
+	}
 }
 
 func TestABusThatHangsLeavesTimeForSubscribers(t *testing.T) {

@@ -1,4 +1,5 @@
-"""Stands before DynamoDB Local and KMS and lets each function do only what the template's policies let it, as IAM does on AWS.
+"""Stands before DynamoDB Local, and moto as KMS, EventBridge and Secrets Manager, and lets each function do only what the
+template's policies let it, as IAM does on AWS.
 
 A function is known by its access key id, which is its name. Like rules.py, which reads the policies, this knows the forms of
 policy that the template has and no others. It is a model of IAM, not IAM.
@@ -12,14 +13,20 @@ import threading
 
 import rules
 
+SERVICES = {"TrentService": "kms:", "AWSEvents": "events:", "secretsmanager": "secretsmanager:"}  # as they call themselves, and as IAM does
 WRITES = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 
 
 def needs(operation, request):
     """What a request needs: action, table or table/index/name, and the partition, for each item that it names. Of KMS:
-    action, key, and for what the encryption context says that it is."""
+    action, key, and for what the encryption context says that it is. Of EventBridge: action and bus. Of Secrets Manager:
+    action, Secrets, and the secret's name."""
     if operation.startswith("kms:"):
         return [(operation, request.get("KeyId", "*"), "latchkey" if request.get("EncryptionContext", {}).get("latchkey") else "")]
+    if operation == "events:PutEvents":
+        return [(operation, entry.get("EventBusName", "default").rpartition("/")[2], "") for entry in request["Entries"]]
+    if operation.startswith("secretsmanager:"):
+        return of_secret(operation, request)
     if operation == "TransactWriteItems":
         return [need for item in request["TransactItems"] for kind, write in item.items() for need in needs(WRITES[kind], write)]
     if operation == "BatchGetItem":
@@ -30,13 +37,26 @@ def needs(operation, request):
     if operation == "Query":
         name = re.match(r"\S+ = (:\w+)", request["KeyConditionExpression"])[1]
         return [(operation, table, request["ExpressionAttributeValues"][name]["S"])]
+    if operation in ("DescribeStream", "GetShardIterator", "GetRecords"):
+        named = re.search(r"table/([^/]+)/stream/", request.get("StreamArn") or request["ShardIterator"])
+        return [(operation, (named[1] if named else "*") + "/stream", "")]
     if operation in WRITES.values() or operation == "GetItem":
         return [(operation, table, (request.get("Key") or request["Item"])["pk"]["S"])]
     return [(operation, table, "")]
 
 
+def of_secret(operation, request):
+    """What a request of Secrets Manager needs. An ARN ends in six characters that are not of the name; whoever makes a
+    secret with tags also tags it."""
+    name = request.get("SecretId") or request.get("Name") or "*"
+    if name.startswith("arn:"):
+        name = re.sub(r"-\w{6}$", "", name.split(":secret:")[-1])
+    operations = [operation] + (["secretsmanager:TagResource"] if operation == "secretsmanager:CreateSecret" and request.get("Tags") else [])
+    return [(o, rules.SECRETS, name) for o in operations]
+
+
 class Permissions:
-    """The permissions of a template's functions on its tables and its key, which have other names here."""
+    """The permissions of a template's functions on its tables, its key and its bus, which have other names here."""
 
     def __init__(self, template, names, log):
         self.names, self.log = {there: name for name, there in names.items()}, log
@@ -48,14 +68,14 @@ class Permissions:
         for action, resource, bound in needs(operation, request):
             table, _, index = resource.partition("/")
             name = self.names.get(table, table) + ("/" + index if index else "")
-            if not any((action, name) == row[:2] and fnmatch.fnmatchcase(bound, row[2] or "*")
+            if not any(action == row[0] and row[1] in (name, "*") and fnmatch.fnmatchcase(bound, row[2] or "*")
                        for row in self.granted.get(function, ())):
                 return f"{function} may not {action} {name} {bound}".strip()
         return None
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """It stands before the service at a port of this machine: DynamoDB or KMS."""
+    """It stands before the service at a port of this machine: DynamoDB Local or moto."""
 
     daemon_threads = True
 
@@ -81,8 +101,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         function = re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1]
         service, _, operation = self.headers["X-Amz-Target"].rpartition(".")
-        if service == "TrentService":  # as KMS calls itself
-            operation = "kms:" + operation
+        operation = SERVICES.get(service, "") + operation
         refused = self.server.permissions.refused(function, operation, json.loads(body))
         if refused:
             print("DENIED:", refused, file=self.server.permissions.log, flush=True)

@@ -6,7 +6,8 @@ import json
 import re
 import sys
 
-KEYS, AUDIT, CHAIN, SEALING_KEY, FAILURES, UNPUBLISHED = "Keys", "Audit", "Chain", "SealingKey", "Failures", "Unpublished"
+KEYS, AUDIT, CHAIN, SEALING_KEY, FAILURES, UNPUBLISHED, BUS = "Keys", "Audit", "Chain", "SealingKey", "Failures", "Unpublished", "Events"
+STREAM, SECRETS = "Audit/stream", "Secrets"
 BY_ORGANIZATION, BY_PROJECT, DUE = "Keys/index/by-organization", "Keys/index/by-project", "Keys/index/due"
 
 # A change of a key: its two items, its organization and the count there, the answer that was kept of its creation, whose
@@ -30,6 +31,17 @@ RUN = CHANGE | READ | {("Query", DUE, ""), ("sqs:SendMessage", FAILURES, "")}
 SIGN = PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, ""), SEAL, UNSEAL}
 SCHEDULED = {"Sweep", "Deliver"}
 
+# Keys may be kept in secrets of one beginning, whose names follow from the keys'.
+def of_secrets(*actions):
+    return {("secretsmanager:" + a, SECRETS, "latchkey/*") for a in actions}
+
+
+# An organization's webhooks are one item, and what goes to them is another each. Whoever is told that one is gone disables it.
+TOLD_OF = {(action, KEYS, partition) for action in ("GetItem", "PutItem") for partition in ("W#*", "V#*")}
+
+# The chain of what happened is made longer at its end.
+LINK = {("GetItem", CHAIN, ""), ("BatchGetItem", CHAIN, ""), ("Query", CHAIN, ""), ("PutItem", CHAIN, "")}
+
 # What each function may do: action, resource, and what it is bound to: the partitions of a table, what a sealed thing is
 # for. Nothing else. Nobody may update or delete an audit entry, and AuditTrail alone may read one.
 PERMISSIONS = {
@@ -43,9 +55,11 @@ PERMISSIONS = {
     "Rotate": CHANGE | READ | REPLAY,
     "AuditTrail": {("Query", AUDIT, ""), ("Query", CHAIN, "")},
     "Organization": PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, "")},
-    "Webhooks": SIGN,
+    "Webhooks": SIGN | TOLD_OF | {("Query", KEYS, "V#*")},
     "Sweep": RUN | {("PutItem", KEYS, "I#*"), SEAL},
-    "Deliver": RUN | SIGN | {("GetItem", KEYS, "I#*")},
+    "Deliver": RUN | SIGN | TOLD_OF | {("GetItem", KEYS, "I#*")} | of_secrets("CreateSecret", "TagResource", "PutSecretValue"),
+    "Publish": {("DescribeStream", STREAM, ""), ("GetShardIterator", STREAM, ""), ("GetRecords", STREAM, ""), ("ListStreams", "*", ""),
+                ("sqs:SendMessage", UNPUBLISHED, "")} | LINK | {("GetItem", KEYS, "W#*"), ("PutItem", KEYS, "V#*"), ("events:PutEvents", BUS, "")},
     "Verify": READ | {("UpdateItem", KEYS, "K#*")},
     "Authorizer": {("UpdateItem", KEYS, "K#*")},
 }
@@ -62,7 +76,9 @@ PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/m
     "/organizations/api-keys/{id}", "/organizations/api-keys/{id}/reactivate")}
 OPEN = DOORS | ENVELOPE | PREFLIGHTS
 
-SEALS, NOTHING = "Idempotent", {"Ref": "AWS::NoValue"}
+SEALS, KEEPS, NOTHING = "Idempotent", "KeepsSecrets", {"Ref": "AWS::NoValue"}
+BEHIND = {SEALS: "kms", KEEPS: "secretsmanager"}  # a condition, and what it is about
+ALL_SECRETS = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:"  # and a name with wildcards
 PURPOSE = {"Null": {"kms:EncryptionContext:latchkey": "false"}}  # the encryption context says for what it is
 ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
 
@@ -72,7 +88,7 @@ APPENDING = {"PutItem", "GetItem", "BatchGetItem", "Query"}
 
 # What costs nothing while nothing is done. Whatever is of another kind is behind a condition.
 IDLE = {"AWS::ApiGateway::Deployment", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage", "AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Stage",
-        "AWS::DynamoDB::Table", "AWS::Events::EventBus", "AWS::IAM::Role", "AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig",
+        "AWS::DynamoDB::Table", "AWS::Events::EventBus", "AWS::IAM::Role", "AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::EventSourceMapping",
         "AWS::Lambda::Function", "AWS::Lambda::Permission", "AWS::Lambda::Version", "AWS::Logs::LogGroup", "AWS::SQS::Queue",
         "AWS::SSM::Parameter", "AWS::Scheduler::Schedule"}  # of these the two schedules alone cost: docs/deploy.md says what
 
@@ -84,9 +100,11 @@ def of_type(resources, kind):
 
 
 def name_of(arn):
-    """Keys for {"Fn::GetAtt": [Keys, Arn]}, Keys/index/x for {"Fn::Sub": ${Keys.Arn}/index/x}, else the text itself."""
+    """Keys for {"Fn::GetAtt": [Keys, Arn]}, Audit/stream for [Audit, StreamArn], Keys/index/x for {"Fn::Sub":
+    ${Keys.Arn}/index/x}, else the text itself."""
     if "Fn::GetAtt" in arn:
-        return arn["Fn::GetAtt"][0]
+        name, attribute = arn["Fn::GetAtt"]
+        return name + {"Arn": "", "StreamArn": "/stream"}.get(attribute, "." + attribute)
     return re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", arn["Fn::Sub"]) if "Fn::Sub" in arn else str(arn)
 
 
@@ -95,11 +113,12 @@ def as_list(value):
 
 
 def statements(role):
-    """The statements of a role. One that stands behind the condition of the sealing key counts as there."""
+    """The statements of a role. One about KMS or Secrets Manager alone that stands behind its own condition counts as there."""
     for policy in role.get("Policies", []):
         for s in as_list(policy["PolicyDocument"]["Statement"]):
-            wanted = s.get("Fn::If", [None, None, None])
-            yield wanted[1] if wanted == [SEALS, wanted[1], NOTHING] else s
+            condition, wanted, otherwise = s.get("Fn::If", [None, None, None])
+            about = {a.partition(":")[0] for a in as_list(wanted["Action"])} if wanted else set()
+            yield wanted if otherwise == NOTHING and about == {BEHIND.get(condition)} else s
 
 
 def bounds(s):
@@ -115,6 +134,12 @@ def bounds(s):
     return [json.dumps(condition)]
 
 
+def secret_of(arn):
+    """The name, with wildcards, of an ARN of this account's secrets; None for other ARNs."""
+    text = arn.get("Fn::Sub", "") if isinstance(arn, dict) else ""
+    return text.removeprefix(ALL_SECRETS) if text.startswith(ALL_SECRETS) else None
+
+
 def granted(role):
     """The permissions of a role as rows of PERMISSIONS. What no row can say is a row that no table has."""
     rows = set()
@@ -122,8 +147,8 @@ def granted(role):
         if s.get("Effect") != "Allow" or set(s) - {"Effect", "Action", "Resource", "Condition"}:
             rows.add(("unknown", json.dumps(s), ""))
             continue
-        rows |= {(a.removeprefix("dynamodb:"), name_of(r), b)
-                 for a in as_list(s["Action"]) for r in as_list(s["Resource"]) for b in bounds(s)}
+        rows |= {(a.removeprefix("dynamodb:"), *bound) for a in as_list(s["Action"]) for r in as_list(s["Resource"])
+                 for bound in ([(SECRETS, secret_of(r))] if secret_of(r) and "Condition" not in s else [(name_of(r), b) for b in bounds(s)])}
     return rows
 
 
@@ -214,7 +239,7 @@ def alias(resources):
         return
     permitted = [r["Properties"] for r in of_type(resources, "AWS::Lambda::Permission").values()
                  if r["Properties"]["FunctionName"] == {"Ref": live[0]}]
-    if not any("${AWS::AccountId}:*/authorizers/*" in json.dumps(p["SourceArn"]) for p in permitted):
+    if not any("${AWS::AccountId}:*/authorizers/*" in json.dumps(p.get("SourceArn")) for p in permitted):
         yield "not every API of the account may ask the authorizer"
     if not any(r["Properties"]["Value"] == {"Ref": live[0]} for r in of_type(resources, "AWS::SSM::Parameter").values()):
         yield "no SSM parameter holds the authorizer's alias"
@@ -249,6 +274,49 @@ def queues(resources):
             yield f"{name} has a name, so that the template cannot be deployed twice"
     for name in of_type(resources, "AWS::SQS::QueuePolicy"):
         yield f"{name}: who may send stands in the functions' own policies"
+
+
+def stream(resources):
+    """What was written into the audit trail comes to Publish, in order and from the first; what fails is tried again in
+    halves and at last told of, while the stream still has it. Publish alone says anything at the bus."""
+    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping")
+    if [(m["Properties"]["FunctionName"], m["Properties"]["EventSourceArn"]) for m in mappings.values()] != [
+            ({"Ref": "Publish"}, {"Fn::GetAtt": [AUDIT, "StreamArn"]})]:
+        yield "there is not one stream alone, of the audit trail to Publish"
+    for name, r in mappings.items():
+        p = r["Properties"]
+        if p.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination") != {"Fn::GetAtt": [UNPUBLISHED, "Arn"]}:
+            yield f"{name}: what fails is not told of"
+        if p.get("BisectBatchOnFunctionError") is not True or p.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name}: what fails takes others with it"
+        if p.get("StartingPosition") != "TRIM_HORIZON" or "FilterCriteria" in p or p.get("Enabled") is False:
+            yield f"{name} leaves something out"
+        if not 60 * 60 <= p.get("MaximumRecordAgeInSeconds", -1) <= 12 * 60 * 60:
+            yield f"{name} gives up too soon, or when the stream has forgotten what"
+    if resources[AUDIT]["Properties"].get("StreamSpecification", {}).get("StreamViewType") != "NEW_IMAGE":
+        yield "the audit trail has no stream of what was written"
+    for name in of_type(resources, "AWS::Lambda::Function"):
+        for action, resource, _ in granted(resources.get(name + "Role", {}).get("Properties", {})):
+            if action.startswith("events:") and (name, action, resource) != ("Publish", "events:PutEvents", BUS):
+                yield f"{name} may {action} of {resource}: the bus has its events from Publish alone"
+    for name in of_type(resources, "AWS::Events::EventBusPolicy"):
+        yield f"{name}: the bus has its events from Publish alone"
+
+
+def invokers(resources):
+    """A service that calls a function calls it for this account alone."""
+    for name, r in of_type(resources, "AWS::Lambda::Permission").items():
+        p = r["Properties"]
+        if p["Principal"] == "apigateway.amazonaws.com":
+            if "${AWS::AccountId}:" not in json.dumps(p.get("SourceArn")):
+                yield f"{name} lets other accounts' APIs call"
+        elif p["Principal"] == "secretsmanager.amazonaws.com":
+            if p.get("SourceAccount") != {"Ref": "AWS::AccountId"}:
+                yield f"{name} lets other accounts' secrets call"
+            if r.get("Condition") != KEEPS:
+                yield f"{name}: Secrets Manager may call where no key is kept there"
+        else:
+            yield f"{name} lets {p['Principal']} call"
 
 
 def alarms(resources):
@@ -306,6 +374,14 @@ def sealing(resources):
             yield f"{name} is told of the sealing key as {told}"
 
 
+def secrets(resources):
+    """Whether keys may be kept in Secrets Manager is told to every function, since when a rotation is due depends on it."""
+    for name, r in of_type(resources, "AWS::Lambda::Function").items():
+        told = r["Properties"].get("Environment", {}).get("Variables", {}).get("LATCHKEY_SECRETS_MANAGER")
+        if told != {"Ref": "DeliverToSecretsManager"}:
+            yield f"{name} is told of Secrets Manager as {told}"
+
+
 def schedules(resources):
     """Sweep and Deliver are run every minute, each run ends before the next begins, and what fails is told of. The template
     can be deployed twice, so nothing has a name of its own."""
@@ -332,7 +408,7 @@ def schedules(resources):
             yield f"{name}: nothing says how often a run that failed is tried again"
 
 
-RULES = [permissions, authorizers, paths, functions, alias, tables, history, queues, alarms, charges, sealing, schedules]
+RULES = [permissions, authorizers, paths, functions, alias, tables, history, queues, stream, invokers, alarms, charges, sealing, secrets, schedules]
 
 
 def breaches(template):

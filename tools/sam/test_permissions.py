@@ -8,7 +8,7 @@ from samcli.yamlhelper import yaml_parse
 from permissions import Permissions
 
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "template.yaml"), encoding="utf-8") as file:
-    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit", "Chain": "chain", "SealingKey": "key-1"}, io.StringIO())
+    PERMISSIONS = Permissions(yaml_parse(file.read()), {"Keys": "keys", "Audit": "audit", "Chain": "chain", "SealingKey": "key-1", "Events": "bus"}, io.StringIO())
 
 
 def key(pk, table="keys"):
@@ -27,6 +27,15 @@ def kms(key="key-1", context=None):
     return {"KeyId": key, "CiphertextBlob": "x", **({} if context is None else {"EncryptionContext": context})}
 
 
+def of_stream(name, table="audit"):
+    return {name: f"arn:aws:dynamodb:us-east-1:1:table/{table}/stream/2026-11-22T12:00:00.000" + ("|1|AAAA" if name == "ShardIterator" else "")}
+
+
+def put_events(*buses):
+    return {"Entries": [{"EventBusName": bus, "Source": "latchkey"} if bus else {"Source": "latchkey"} for bus in buses]}
+
+
+ARN = "arn:aws:secretsmanager:us-east-1:1:secret:latchkey/org_1/key_1-a1B2c3"
 FOR_ONE = {"latchkey": "9f86d081"}
 MAY = [
     ("Authorizer", "UpdateItem", key("K#1")),
@@ -50,6 +59,17 @@ MAY = [
     ("Deliver", "GetItem", key("I#1")),
     ("Deliver", "kms:Decrypt", kms(context=FOR_ONE)),
     ("Webhooks", "TransactWriteItems", {"TransactItems": [{"Update": key("O#org_1")}, {"Put": put("org_1", "audit")}]}),
+    ("Webhooks", "TransactWriteItems", {"TransactItems": [{"Put": put("W#org_1", "keys")}, {"Put": put("org_1", "audit")}]}),
+    ("Webhooks", "Query", query("V#org_1")),
+    ("Deliver", "PutItem", put("V#org_1", "keys")),
+    ("Deliver", "secretsmanager:CreateSecret", {"Name": "latchkey/org_1/key_1", "Tags": [{"Key": "x", "Value": "y"}]}),
+    ("Deliver", "secretsmanager:PutSecretValue", {"SecretId": "latchkey/org_1/key_1"}),
+    ("Publish", "ListStreams", {"TableName": "audit"}),
+    ("Publish", "DescribeStream", of_stream("StreamArn")),
+    ("Publish", "GetRecords", of_stream("ShardIterator")),
+    ("Publish", "TransactWriteItems", {"TransactItems": [{"Put": put("org_1", "chain")}, {"Put": put("org_1", "chain")}]}),
+    ("Publish", "PutItem", put("V#org_1", "keys")),
+    ("Publish", "events:PutEvents", put_events("bus", "arn:aws:events:us-east-1:1:event-bus/bus")),
 ]
 MAY_NOT = {
     "Authorizer may not UpdateItem Keys O#org_1": ("Authorizer", "UpdateItem", key("O#org_1")),
@@ -82,6 +102,19 @@ MAY_NOT = {
     "Create may not Query Keys/index/due": ("Create", "Query", query("sweep#3", IndexName="due")),
     "Organization may not Query Keys K#1": ("Organization", "Query", query("K#1")),
     "Organization may not PutItem Keys O#org_1": ("Organization", "PutItem", put("O#org_1", "keys")),
+    "Publish may not PutItem Audit org_1": ("Publish", "PutItem", put("org_1", "audit")),
+    "Publish may not Query Audit org_1": ("Publish", "Query", {**query("org_1"), "TableName": "audit"}),
+    "Publish may not UpdateItem Chain org_1": ("Publish", "TransactWriteItems", {"TransactItems": [{"Update": key("org_1", "chain")}]}),
+    "Publish may not PutItem Keys W#org_1": ("Publish", "PutItem", put("W#org_1", "keys")),
+    "Publish may not GetItem Keys V#org_1": ("Publish", "GetItem", key("V#org_1")),
+    "Publish may not GetRecords Keys/stream": ("Publish", "GetRecords", of_stream("ShardIterator", "keys")),
+    "Publish may not events:PutEvents default": ("Publish", "events:PutEvents", put_events("bus", None)),
+    "Publish may not events:PutRule *": ("Publish", "events:PutRule", {}),
+    "Sweep may not events:PutEvents Events": ("Sweep", "events:PutEvents", put_events("bus")),
+    "Sweep may not GetRecords Audit/stream": ("Sweep", "GetRecords", of_stream("ShardIterator")),
+    "Deliver may not secretsmanager:GetSecretValue Secrets latchkey/org_1/key_1": ("Deliver", "secretsmanager:GetSecretValue", {"SecretId": ARN}),
+    "Deliver may not secretsmanager:PutSecretValue Secrets other": ("Deliver", "secretsmanager:PutSecretValue", {"SecretId": "other"}),
+    "Sweep may not secretsmanager:PutSecretValue Secrets latchkey/org_1/key_1": ("Sweep", "secretsmanager:PutSecretValue", {"SecretId": ARN}),
     "Organization may not UpdateItem Audit org_1": ("Organization", "TransactWriteItems", {"TransactItems": [{"Update": key("org_1", "audit")}]}),
 }
 

@@ -13,6 +13,10 @@ def statements(r, function):
     return r[function + "Role"]["Properties"]["Policies"][-1]["PolicyDocument"]["Statement"]
 
 
+def mapping(r):
+    return r["PublishEntries"]["Properties"]
+
+
 def target(r, function):
     return r[function + "Minute"]["Properties"]["Target"]
 
@@ -22,7 +26,11 @@ def operation(r, method, path):
 
 
 def sealing(r, function):
-    return statements(r, function)[-1]
+    return [s for s in statements(r, function) if s.get("Fn::If", [None])[0] == "Idempotent"][0]
+
+
+def kept(r, function):
+    return [s for s in statements(r, function) if s.get("Fn::If", [None])[0] == "KeepsSecrets"][0]
 
 
 def key_policy(r):
@@ -143,6 +151,34 @@ BROKEN = {
     "an alarm of nothing": (lambda r: r["Tampered"]["Properties"].update(MetricName="Tampering"), "looked at and not counted"),
     "lines nobody looks at": (lambda r: r.pop("Tampered"), "counted and not looked at"),
     "a charge by the hour": (lambda r: r.update(Gateway={"Type": "AWS::EC2::NatGateway", "Properties": {}}), "Gateway, a AWS::EC2::NatGateway, may cost"),
+    "a webhook made by whoever tells": (lambda r: statements(r, "Publish")[4]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"].append("W#*"),
+                                        "Publish may ('PutItem', 'Keys', 'W#*')"),
+    "a stream of nothing": (lambda r: r["Audit"]["Properties"].pop("StreamSpecification"), "no stream of what was written"),
+    "a stream of keys alone": (lambda r: r["Audit"]["Properties"]["StreamSpecification"].update(StreamViewType="KEYS_ONLY"), "no stream of what was written"),
+    "no one who reads the stream": (lambda r: r.pop("PublishEntries"), "not one stream alone"),
+    "a stream of keys": (lambda r: mapping(r).update(EventSourceArn={"Fn::GetAtt": ["Keys", "StreamArn"]}), "not one stream alone"),
+    "a stream for another": (lambda r: mapping(r).update(FunctionName={"Ref": "Sweep"}), "not one stream alone"),
+    "a record that fails in silence": (lambda r: mapping(r).pop("DestinationConfig"), "PublishEntries: what fails is not told of"),
+    "a record told of elsewhere": (lambda r: mapping(r).update(DestinationConfig={"OnFailure": {"Destination": {"Fn::GetAtt": ["Failures", "Arn"]}}}),
+                                   "PublishEntries: what fails is not told of"),
+    "a bad record among good ones": (lambda r: mapping(r).pop("BisectBatchOnFunctionError"), "takes others with it"),
+    "a batch that fails whole": (lambda r: mapping(r).pop("FunctionResponseTypes"), "takes others with it"),
+    "what came before": (lambda r: mapping(r).update(StartingPosition="LATEST"), "leaves something out"),
+    "deletions left out": (lambda r: mapping(r).update(FilterCriteria={"Filters": [{"Pattern": '{"eventName": ["INSERT"]}'}]}), "leaves something out"),
+    "a record that ends all": (lambda r: mapping(r).pop("MaximumRecordAgeInSeconds"), "gives up too soon, or when"),
+    "a record given up at once": (lambda r: mapping(r).update(MaximumRecordAgeInSeconds=60), "gives up too soon, or when"),
+    "another who speaks at the bus": (lambda r: statements(r, "Sweep").append({"Effect": "Allow", "Action": "events:PutEvents", "Resource": {"Fn::GetAtt": ["Events", "Arn"]}}),
+                                      "Sweep may events:PutEvents of Events: the bus"),
+    "any bus": (lambda r: statements(r, "Publish").append({"Effect": "Allow", "Action": "events:PutEvents", "Resource": "*"}), "Publish may events:PutEvents of *: the bus"),
+    "a bus for other accounts": (lambda r: r.update(Policy={"Type": "AWS::Events::EventBusPolicy", "Properties": {}}), "Policy: the bus"),
+    "secrets of others": (lambda r: kept(r, "Deliver")["Fn::If"][1].update(Resource="*"), "Deliver may ('secretsmanager:PutSecretValue', '*'"),
+    "secrets of another account": (lambda r: kept(r, "Deliver")["Fn::If"][1].update(Resource={"Fn::Sub": "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:1:secret:latchkey/*"}),
+                                   "Deliver may not ('secretsmanager:PutSecretValue', 'Secrets', 'latchkey/*')"),
+    "secrets read by whoever brings": (lambda r: kept(r, "Deliver")["Fn::If"][1]["Action"].append("secretsmanager:GetSecretValue"), "Deliver may ('secretsmanager:GetSecretValue'"),
+    "secrets for who does not want them": (lambda r: kept(r, "Deliver")["Fn::If"].__setitem__(0, "Idempotent"), "Deliver may ('unknown'"),
+    "secrets not told of": (lambda r: environment(r, "Update").pop("LATCHKEY_SECRETS_MANAGER"), "Update is told of Secrets Manager as None"),
+    "other accounts' APIs": (lambda r: r["AuthorizerPermission"]["Properties"].pop("SourceArn"), "AuthorizerPermission lets other accounts' APIs"),
+    "a caller unknown": (lambda r: r["AuthorizerPermission"]["Properties"].update(Principal="*"), "AuthorizerPermission lets * call"),
     "a table without recovery": (lambda r: r["Audit"]["Properties"].pop("PointInTimeRecoverySpecification"), "Audit has no"),
 }
 
