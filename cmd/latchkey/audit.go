@@ -139,18 +139,23 @@ func read(x *audit.Export, path string) error {
 type repair struct {
 	where
 	Organization string `help:"The organization's id." default:"main"`
+	Since        string `help:"Send again also what has a link, from then on: 2026-11-22, or 2026-11-22T10:00:00Z. Whoever had it knows it by its id." placeholder:"TIME"`
 	DryRun       bool   `help:"Only name the entries."`
 }
 
-// Run names the entries that have no link, and publishes them: whoever runs the service says by it that they are genuine.
+// Run names the entries that have no link, or were to be sent again, and publishes them: whoever runs the service says by it that they are genuine.
 func (p *repair) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	since, err := moment(p.Since)
+	if err != nil {
+		return err
+	}
 	a, getenv, err := p.open(ctx)
 	if err != nil {
 		return err
 	}
-	entries, err := a.Unlinked(ctx, p.Organization, time.Now())
+	entries, err := a.Untold(ctx, p.Organization, since, time.Now())
 	if err != nil {
 		return err
 	}
@@ -161,6 +166,6 @@ func (p *repair) Run() error {
 	if !p.DryRun {
 		err = a.PublishEntries(ctx, getenv, app.Clients{Bus: bus.Open}, entries, func(n int) { done = n })
 	}
-	fmt.Fprintf(os.Stderr, "%d of %d entries without a link were published.\n", done, len(entries))
+	fmt.Fprintf(os.Stderr, "%d of %d entries were published.\n", done, len(entries))
 	return err
 }

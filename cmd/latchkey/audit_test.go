@@ -197,6 +197,26 @@ func TestWhatWasNeverPublishedIsLinkedBehindTheOthers(t *testing.T) {
 		t.Errorf("the chain ends with %v, %v", links, err)
 	}
 	publish("0 of 0 entries")
+
+	// What has a link and may have got no further is named again, in the order of the chain.
+	out := publish("0 of 5 entries", "--dry-run", "--since", "2000-01-01")
+	var order []string
+	if links, _, err = r.store.Links(t.Context(), "acme", 0, 9); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		order = append(order, l.EntryID)
+	}
+	var named []string
+	for line := range strings.Lines(out) {
+		named = append(named, strings.Fields(line)[0])
+	}
+	if !slices.Equal(named, order) {
+		t.Errorf("named are %v, and the chain is %v", named, order)
+	}
+	publish("5 of 5 entries", "--since", "2000-01-01")
+	r.exports()
+	r.proves("acme: proven, links 1 to 5")
 }
 
 // The lines of Python in docs/audit.md are nobody's but theirs: they find the same head, and the same broken link.

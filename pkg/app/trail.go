@@ -2,6 +2,7 @@ package app
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -95,10 +96,11 @@ func (x *exporting) writeEntries(ctx context.Context, oldest string) error {
 	return nil
 }
 
-// Unlinked is the entries of an organization's trail that have no link although they are older than audit.Lag: the younger
-// ones are about to get theirs. The oldest comes first.
-func (a *App) Unlinked(ctx context.Context, organizationID string, now time.Time) ([]audit.Entry, error) {
-	linked, after := map[string]bool{}, int64(0)
+// Untold is the entries of an organization's trail that have no link although they are older than audit.Lag: the younger
+// ones are about to get theirs. With a since that is not zero it is also those from then on that have one, since it may be the
+// bus that did not take them. They come in the order of the chain, and those without a link behind it, the oldest first.
+func (a *App) Untold(ctx context.Context, organizationID string, since, now time.Time) ([]audit.Entry, error) {
+	places, after := map[string]int64{}, int64(0)
 	for more := true; more; {
 		var page []audit.Link
 		var err error
@@ -106,10 +108,10 @@ func (a *App) Unlinked(ctx context.Context, organizationID string, now time.Time
 			return nil, fmt.Errorf("reading the chain: %w", err)
 		}
 		for _, l := range page {
-			linked[l.EntryID], after = true, l.Sequence
+			places[l.EntryID], after = l.Sequence, l.Sequence
 		}
 	}
-	var unlinked []audit.Entry
+	var untold []audit.Entry
 	q := lifecycle.EntryQuery{OrganizationID: organizationID, Before: audit.FirstID(now.Add(-audit.Lag)), Limit: trailPage}
 	for more := true; more; {
 		var page []audit.Entry
@@ -118,13 +120,16 @@ func (a *App) Unlinked(ctx context.Context, organizationID string, now time.Time
 			return nil, fmt.Errorf("reading the trail: %w", err)
 		}
 		for _, e := range page {
-			if q.Before = e.ID; !linked[e.ID] {
-				unlinked = append(unlinked, e)
+			if q.Before = e.ID; places[e.ID] == 0 || !since.IsZero() && e.ID >= audit.FirstID(since) {
+				untold = append(untold, e)
 			}
 		}
 	}
-	slices.Reverse(unlinked)
-	return unlinked, nil
+	slices.Reverse(untold)
+	slices.SortStableFunc(untold, func(a, b audit.Entry) int {
+		return cmp.Compare(uint64(places[a.ID])-1, uint64(places[b.ID])-1) // without a link it is the highest number there is
+	})
+	return untold, nil
 }
 
 // atOnce is how many unlinked entries are published at a time.
