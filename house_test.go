@@ -81,7 +81,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/notify": {"apikey audit caller event lifecycle webhook work", ""},
 
 	// The HTTP door.
-	"pkg/httpapi": {"apikey caller lifecycle verify audit", json2},
+	"pkg/httpapi": {"apikey caller lifecycle verify audit notify", json2},
 
 	// The AWS door: nothing else of the product may import Lambda or the adapter.
 	"pkg/gateway": {"apikey caller verify oidc", lambda + " " + adapter},

@@ -3,7 +3,10 @@
 //	WEBHOOK_SECRET=whsec_… receiver serve 127.0.0.1:9090 key.json
 //	receiver call https://api.example.com/orders key.json
 //
-// The file is the only thing that both know. It begins as {"key": "<the key as it was issued>"}.
+// The file is the only thing that both know. It begins as {"key": "<the key as it was issued>"}. And it prints the events of
+// a subscription (docs/webhooks.md):
+//
+//	WEBHOOK_SECRET=whsec_… receiver events 127.0.0.1:9090
 package main
 
 import (
@@ -28,8 +31,10 @@ func run(args []string) error {
 		return serve(args[1], args[2])
 	case len(args) == 3 && args[0] == "call":
 		return call(args[1], args[2])
+	case len(args) == 2 && args[0] == "events":
+		return events(args[1])
 	}
-	return fmt.Errorf("use: receiver serve ADDRESS FILE, or receiver call URL FILE")
+	return fmt.Errorf("use: receiver serve ADDRESS FILE, receiver call URL FILE, or receiver events ADDRESS")
 }
 
 // serve takes notices at an address until it is killed. Before it stands whatever ends TLS.

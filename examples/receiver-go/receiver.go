@@ -14,8 +14,9 @@ import (
 
 // notice is the part of a notice that a receiver needs.
 type notice struct {
-	Type string `json:"type"`
-	Data struct {
+	Version int    `json:"version"` // of an event, which tells of a rotation and brings no key; a notice has none
+	Type    string `json:"type"`
+	Data    struct {
 		NewKeyID string `json:"new_key_id"`
 		Key      string `json:"key"`
 	} `json:"data"`
@@ -57,7 +58,7 @@ func (h *receiver) take(id string, n notice) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s, err := read(h.file)
-	if err != nil || n.Type != "api_key.rotated" || s.has(id) {
+	if err != nil || n.Version > 0 || n.Type != "api_key.rotated" || s.has(id) {
 		return err
 	}
 	if n.Data.Key == "" {

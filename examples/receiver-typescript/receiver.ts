@@ -12,8 +12,8 @@ import { read, write } from './store.ts'
 // The largest notice that Latchkey sends.
 const maxBody = 64 * 1024
 
-// The part of a notice that a receiver needs.
-type Notice = { type: string; data?: { key?: unknown } }
+// The part of a notice that a receiver needs. An event has a version, tells of a rotation and brings no key.
+type Notice = { version?: number; type: string; data?: { key?: unknown } }
 
 const [command, target, file] = process.argv.slice(2)
 if (command === 'serve' && target && file) {
@@ -58,7 +58,7 @@ function answer(webhook: Webhook, request: IncomingMessage, body: string, file: 
 // the file must not go back. It is done without a pause, so one notice at a time.
 function take(file: string, id: string, notice: Notice): boolean {
   const state = read(file)
-  if (notice.type !== 'api_key.rotated' || state.taken.includes(id)) {
+  if (notice.version !== undefined || notice.type !== 'api_key.rotated' || state.taken.includes(id)) {
     return true
   }
   const key = notice.data?.key

@@ -80,6 +80,6 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 	}
 	deliverer := &deliver.Deliverer{Keys: keys, Sender: &webhook.Sender{}, Log: log}
 	notifier := &notify.Service{Store: store, Sender: deliverer.Sender, Secrets: deliverer.Secrets, Now: now, Log: log, Senders: eventSenders}
-	deliverer.Note = notifier.NoteHandover
+	deliverer.Note, api.Notify = notifier.NoteHandover, notifier
 	return &App{keys, verifier, api, deliverer, notifier, store, s, log}, nil
 }

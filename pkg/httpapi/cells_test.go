@@ -15,7 +15,8 @@ import (
 const who = `nobody viewer member admin read write verify audit org service manager other`
 
 // cells is who is answered how. In a target, $own is a key that the asker made, $id one that somebody else of acme made,
-// $managing one that holds keys:read, and $archived one that holds it and is archived; all but $own are somebody else's.
+// $managing one that holds keys:read, and $archived one that holds it and is archived; all but $own are somebody else's. $hook is a webhook of acme, and
+// $delivery one to it.
 const cells = `
                                                   nobody viewer member admin read write verify audit org service manager other
 POST   /v1/api-keys                                  401    403    201   201  403   201    403   403 403     403     201   201
@@ -50,6 +51,15 @@ GET    /v1/api-keys/me                               401    404    404   404  20
 GET    /v1/authorize                                 401    401    401   401  403   403    403   403 403     200     403   403
 GET    /v1/audit                                     401    403    403   200  403   403    403   200 403     403     200   200
 GET    /v1/audit/chain                               401    403    403   200  403   403    403   200 403     403     200   200
+POST   /v1/webhooks           hook                   401    403    403   201  403   201    403   403 403     403     201   201
+GET    /v1/webhooks                                  401    403    403   200  403   200    403   403 403     403     200   200
+GET    /v1/webhooks/$hook                            401    403    403   200  403   200    403   403 403     403     200   404
+PATCH  /v1/webhooks/$hook     disabled               401    403    403   200  403   200    403   403 403     403     200   404
+DELETE /v1/webhooks/$hook                            401    403    403   204  403   204    403   403 403     403     204   404
+POST   /v1/webhooks/$hook/test                       401    403    403   200  403   200    403   403 403     403     200   404
+GET    /v1/webhooks/deliveries                       401    403    403   200  403   200    403   403 403     403     200   200
+GET    /v1/webhooks/deliveries/$delivery             401    403    403   200  403   200    403   403 403     403     200   404
+POST   /v1/webhooks/deliveries/$delivery/redeliver   401    403    403   202  403   202    403   403 403     403     202   404
 GET    /v1/webhooks/secret                           401    403    403   200  403   200    403   403 403     403     200   200
 POST   /v1/webhooks/secret/rotate                    401    403    403   200  403   200    403   403 403     403     200   200
 GET    /v1/organization                              401    200    200   200  200   403    403   403 403     403     200   200
@@ -73,7 +83,7 @@ PUT    /organizations/api-keys/$archived/reactivate  401    403    404   200  40
 // bodies are what a row sends besides, by the word behind its target.
 var bodies = map[string]string{
 	"name": `{"name":"n"}`, "daily_limit": `{"daily_limit":1}`, "disabled": `{"enabled":false}`, "grace": `{"grace_period_seconds":60}`,
-	"key": `{"key":"nonsense"}`, "nothing": `{}`,
+	"key": `{"key":"nonsense"}`, "hook": `{"url":"https://hooks.example.com/in"}`, "nothing": `{}`,
 }
 
 func cellBody(method, target, word string) string {
@@ -135,12 +145,16 @@ func TestWhoMayDoWhatAtEveryRoute(t *testing.T) {
 			want(t, d.do("POST", "/v1/api-keys/"+archived.String()+"/archive", ""), 200, "")
 			fill := strings.NewReplacer("$id", d.madeBy(t, somebody).String(), "$own", d.madeBy(t, by).String(),
 				"$managing", d.madeBy(t, somebody, "keys:read").String(), "$archived", archived.String())
+			if strings.Contains(target, "$hook") || strings.Contains(target, "$delivery") {
+				hook, delivery := d.subscribed(t, "acme")
+				fill = strings.NewReplacer("$hook", hook, "$delivery", delivery)
+			}
 			w := d.send(request(method, fill.Replace(target), bearer, cellBody(method, target, word)))
 			if status := fields[len(fields)-len(columns)+i]; fmt.Sprint(w.Code) != status {
 				t.Errorf("%s %s %s as %s: %d, want %s: %s", method, target, word, column, w.Code, status, w.Body)
 			}
 		}
-		for _, name := range []string{"$id", "$own", "$managing", "$archived", "acme"} {
+		for _, name := range []string{"$id", "$own", "$managing", "$archived", "$hook", "$delivery", "acme"} {
 			target = strings.ReplaceAll(target, name, "{id}")
 		}
 		asked[method+" "+target] = true

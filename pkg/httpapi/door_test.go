@@ -66,10 +66,17 @@ func TestAWrongMethodIsToldTheRightOnes(t *testing.T) {
 			continue
 		}
 		slices.Sort(methods)
+		d := newDoor(t)
+		hook, delivery := d.subscribed(t, "acme")
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "BREW"} {
 			id := d.manager.Key.ID.String()
-			if strings.HasPrefix(pattern, "/v1/organizations/") {
+			switch {
+			case strings.HasPrefix(pattern, "/v1/organizations/"):
 				id = "acme"
+			case strings.HasPrefix(pattern, "/v1/webhooks/deliveries/"):
+				id = delivery
+			case strings.HasPrefix(pattern, "/v1/webhooks/"):
+				id = hook
 			}
 			w := d.do(method, strings.Replace(pattern, "{id}", id, 1), "")
 			if slices.Contains(methods, method) {

@@ -27,6 +27,8 @@ type hostile struct {
 	keys   []string
 	person string // a viewer's token
 	id     string
+
+	hook, delivery string
 }
 
 func pick[T any](h *hostile, of ...T) T { return of[h.IntN(len(of))] }
@@ -92,6 +94,7 @@ func newHostile(t *testing.T, d *door) *hostile {
 	t.Helper()
 	h := &hostile{Rand: rand.New(rand.NewPCG(2026, 11)), keys: []string{d.with(t, "orders:read"), d.with(t, "keys:read", "keys:verify")}}
 	h.id, h.person = d.manager.Key.ID.String(), d.person(t, "acme", "jane", "viewer")
+	h.hook, h.delivery = d.subscribed(t, "acme")
 	return h
 }
 

@@ -20,12 +20,14 @@ import (
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/caller"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/verify"
 )
 
 // API is the service's HTTP face. Its fields are set once, before the first request.
 type API struct {
 	Keys        *lifecycle.Service
+	Notify      *notify.Service
 	Verifier    *verify.Verifier
 	Log         *slog.Logger
 	Now         func() time.Time
@@ -77,6 +79,15 @@ func (a *API) Routes(functions ...string) []Route {
 		{"rotate", "POST", "/v1/api-keys/{id}/rotate/extend", endpoint(a, http.StatusOK, readExtension, a.extendGrace)},
 		{"audit", "GET", "/v1/audit", endpoint(a, http.StatusOK, readTrail, a.trail)},
 		{"audit", "GET", "/v1/audit/chain", endpoint(a, http.StatusOK, readChain, a.chain)},
+		{"webhooks", "POST", "/v1/webhooks", endpoint(a, http.StatusCreated, a.readNewWebhook, a.createWebhook)},
+		{"webhooks", "GET", "/v1/webhooks", endpoint(a, http.StatusOK, readNothing, a.listWebhooks)},
+		{"webhooks", "GET", "/v1/webhooks/{id}", endpoint(a, http.StatusOK, pathID, a.webhook)},
+		{"webhooks", "PATCH", "/v1/webhooks/{id}", endpoint(a, http.StatusOK, a.readWebhookPatch, a.updateWebhook)},
+		{"webhooks", "DELETE", "/v1/webhooks/{id}", endpoint(a, http.StatusNoContent, pathID, a.deleteWebhook)},
+		{"webhooks", "POST", "/v1/webhooks/{id}/test", endpoint(a, http.StatusOK, readActOn, a.testWebhook)},
+		{"webhooks", "GET", "/v1/webhooks/deliveries", endpoint(a, http.StatusOK, readDeliveries, a.deliveries)},
+		{"webhooks", "GET", "/v1/webhooks/deliveries/{id}", endpoint(a, http.StatusOK, pathID, a.delivery)},
+		{"webhooks", "POST", "/v1/webhooks/deliveries/{id}/redeliver", endpoint(a, http.StatusAccepted, readActOn, a.redeliver)},
 		{"webhooks", "GET", "/v1/webhooks/secret", endpoint(a, http.StatusOK, readNothing, a.signingSecret)},
 		{"webhooks", "POST", "/v1/webhooks/secret/rotate", endpoint(a, http.StatusOK, readNothing, a.rotateSigningSecret)},
 		{"organization", "GET", "/v1/organization", endpoint(a, http.StatusOK, readNothing, a.ownOrganization)},

@@ -19,10 +19,12 @@ import (
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/memory"
+	"github.com/latchkey/latchkey/pkg/notify"
 	"github.com/latchkey/latchkey/pkg/plan"
 	"github.com/latchkey/latchkey/pkg/seal"
 	"github.com/latchkey/latchkey/pkg/storetest"
 	"github.com/latchkey/latchkey/pkg/verify"
+	"github.com/latchkey/latchkey/pkg/webhook"
 )
 
 // door is a whole service behind its mux, on a store, with a clock that stands still until it is moved. The
@@ -34,9 +36,11 @@ type door struct {
 	store   storetest.Store
 	manager apikey.Issued // of acme, with every management scope and no limits
 
-	mu  sync.Mutex
-	now time.Time
-	log bytes.Buffer
+	mu    sync.Mutex
+	now   time.Time
+	log   bytes.Buffer
+	sent  []notice
+	comes *webhook.Result // of what is sent to a receiver; nil: it is delivered
 }
 
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
@@ -59,6 +63,7 @@ func newDoorOn(t testing.TB, store storetest.Store) *door {
 		Log:      slog.New(slog.NewJSONHandler(d, nil)),
 		Now:      d.clock,
 	}
+	d.Notify = &notify.Service{Store: d.store, Sender: d, Secrets: d.signWith, Now: d.clock, Clock: d.clock, Log: d.Log}
 	d.People = d.issuer(t).Verify
 	d.Handler = d.API.Handler(d.Routes()...)
 	for _, organization := range []string{"acme", "other"} {

@@ -17,7 +17,8 @@ import (
 )
 
 // row is one fact about one endpoint: this request is answered so. In target and body, $id is a key of acme, $prefix its
-// public prefix, and $other a key of another organization.
+// public prefix, and $other a key of another organization; $hook a webhook of acme, $delivery one to it, and $theirs another
+// organization's webhook.
 type row struct {
 	guarantee    string
 	scopes       string // of the key that asks; "-": no key at all
@@ -32,9 +33,11 @@ const everything = "keys:read keys:write keys:verify audit:read org:admin"
 func (d *door) ask(t *testing.T, r row) *httptest.ResponseRecorder {
 	t.Helper()
 	own := d.mustCreate(t, "acme", lifecycle.New{Scopes: []string{"orders:read"}})
+	hook, delivery := d.subscribed(t, "acme")
+	theirs, _ := d.subscribed(t, "other")
 	other := d.mustCreate(t, "other", lifecycle.New{})
 	fill := strings.NewReplacer("$id", own.Key.ID.String(), "$prefix", own.Key.KeyPrefix, "$other", other.Key.ID.String(),
-		"$key", own.Plaintext.Reveal())
+		"$key", own.Plaintext.Reveal(), "$hook", hook, "$delivery", delivery, "$theirs", theirs)
 	key := ""
 	if r.scopes != "-" {
 		key = d.with(t, strings.Fields(r.scopes)...)
@@ -134,6 +137,49 @@ func TestEveryEndpointAnswersWithTheStatusOfItsTable(t *testing.T) {
 		{"the chain needs audit:read", "keys:read", "GET", "/v1/audit/chain", "", 403, apikey.InsufficientScope},
 		{"the chain needs a key", "-", "GET", "/v1/audit/chain", "", 401, apikey.MissingKey},
 		{"the chain takes known parameters alone", everything, "GET", "/v1/audit/chain?cursor=1", "", 422, apikey.InvalidFields},
+
+		{"an address is subscribed", "keys:write", "POST", "/v1/webhooks", `{"url":"https://example.com/in"}`, 201, ""},
+		{"to some events, with words of its own", everything, "POST", "/v1/webhooks", `{"url":"https://example.com/in","event_types":["api_key.*","webhook.disabled"],"description":"prod","enabled":false}`, 201, ""},
+		{"without words of its own", everything, "POST", "/v1/webhooks", `{"url":"https://example.com/in","description":null}`, 201, ""},
+		{"subscribing needs a key", "-", "POST", "/v1/webhooks", `{"url":"https://example.com/in"}`, 401, apikey.MissingKey},
+		{"subscribing needs keys:write", "keys:read", "POST", "/v1/webhooks", `{"url":"https://example.com/in"}`, 403, apikey.InsufficientScope},
+		{"subscribing needs a body", everything, "POST", "/v1/webhooks", "", 415, apikey.UnsupportedMedia},
+		{"subscribing needs an address", everything, "POST", "/v1/webhooks", `{}`, 422, apikey.InvalidFields},
+		{"that is public", everything, "POST", "/v1/webhooks", `{"url":"https://169.254.169.254/"}`, 422, apikey.InvalidFields},
+		{"and https", everything, "POST", "/v1/webhooks", `{"url":"http://example.com/in"}`, 422, apikey.InvalidFields},
+		{"what signs is not the subscriber's to say", everything, "POST", "/v1/webhooks", `{"url":"https://example.com/in","secret":"s"}`, 422, apikey.InvalidFields},
+		{"webhooks are listed", "keys:write", "GET", "/v1/webhooks", "", 200, ""},
+		{"listing webhooks needs keys:write", "keys:read", "GET", "/v1/webhooks", "", 403, apikey.InsufficientScope},
+		{"listing webhooks takes no query", everything, "GET", "/v1/webhooks?url=x", "", 422, apikey.InvalidFields},
+		{"a webhook is shown", "keys:write", "GET", "/v1/webhooks/$hook", "", 200, ""},
+		{"HEAD goes where GET goes, of webhooks too", "keys:write", "HEAD", "/v1/webhooks/$hook", "", 200, ""},
+		{"another organization's webhook does not exist", everything, "GET", "/v1/webhooks/$theirs", "", 404, apikey.NotFound},
+		{"an unknown webhook does not exist", everything, "GET", "/v1/webhooks/wh_00000000000000000000000000", "", 404, apikey.NotFound},
+		{"what can be no webhook does not exist", everything, "GET", "/v1/webhooks/a%23b", "", 404, apikey.NotFound},
+		{"a webhook is changed", everything, "PATCH", "/v1/webhooks/$hook", `{"enabled":false}`, 200, ""},
+		{"nothing is a change of a webhook too", everything, "PATCH", "/v1/webhooks/$hook", `{}`, 200, ""},
+		{"changing a webhook needs keys:write", "keys:read", "PATCH", "/v1/webhooks/$hook", `{}`, 403, apikey.InsufficientScope},
+		{"another organization's webhook is not changed", everything, "PATCH", "/v1/webhooks/$theirs", `{"enabled":false}`, 404, apikey.NotFound},
+		{"an address is not taken away", everything, "PATCH", "/v1/webhooks/$hook", `{"url":null}`, 422, apikey.InvalidFields},
+		{"why a webhook is disabled is not said from outside", everything, "PATCH", "/v1/webhooks/$hook", `{"disabled_reason":"gone"}`, 422, apikey.InvalidFields},
+		{"a webhook is deleted", "keys:write", "DELETE", "/v1/webhooks/$hook", "", 204, ""},
+		{"deleting a webhook needs keys:write", "keys:read", "DELETE", "/v1/webhooks/$hook", "", 403, apikey.InsufficientScope},
+		{"another organization's webhook is not deleted", everything, "DELETE", "/v1/webhooks/$theirs", "", 404, apikey.NotFound},
+		{"a webhook is tested", "keys:write", "POST", "/v1/webhooks/$hook/test", "", 200, ""},
+		{"a webhook is tested with an empty body", "keys:write", "POST", "/v1/webhooks/$hook/test", "{}", 200, ""},
+		{"testing takes no fields", everything, "POST", "/v1/webhooks/$hook/test", `{"url":"https://example.com"}`, 422, apikey.InvalidFields},
+		{"testing needs keys:write", "keys:read", "POST", "/v1/webhooks/$hook/test", "", 403, apikey.InsufficientScope},
+		{"another organization's webhook is not tested", everything, "POST", "/v1/webhooks/$theirs/test", "", 404, apikey.NotFound},
+		{"the delivery log is shown", "keys:write", "GET", "/v1/webhooks/deliveries", "", 200, ""},
+		{"the delivery log needs keys:write", "keys:read", "GET", "/v1/webhooks/deliveries", "", 403, apikey.InsufficientScope},
+		{"a delivery is shown", "keys:write", "GET", "/v1/webhooks/deliveries/$delivery", "", 200, ""},
+		{"an unknown delivery does not exist", everything, "GET", "/v1/webhooks/deliveries/dlv_1", "", 404, apikey.NotFound},
+		{"what can be no delivery does not exist", everything, "GET", "/v1/webhooks/deliveries/test", "", 404, apikey.NotFound},
+		{"a delivery needs keys:write", "keys:read", "GET", "/v1/webhooks/deliveries/$delivery", "", 403, apikey.InsufficientScope},
+		{"a delivery is made again", "keys:write", "POST", "/v1/webhooks/deliveries/$delivery/redeliver", "", 202, ""},
+		{"making it again takes no fields", everything, "POST", "/v1/webhooks/deliveries/$delivery/redeliver", `{"now":true}`, 422, apikey.InvalidFields},
+		{"making it again needs keys:write", "keys:read", "POST", "/v1/webhooks/deliveries/$delivery/redeliver", "", 403, apikey.InsufficientScope},
+		{"a delivery is not changed", everything, "DELETE", "/v1/webhooks/deliveries/$delivery", "", 405, apikey.MethodNotAllowed},
 
 		{"the own organization is shown", "keys:read", "GET", "/v1/organization", "", 200, ""},
 		{"the own organization needs keys:read", "keys:write", "GET", "/v1/organization", "", 403, apikey.InsufficientScope},

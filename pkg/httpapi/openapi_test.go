@@ -14,6 +14,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/audit"
 	"github.com/latchkey/latchkey/pkg/httpapi"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 )
 
 const contract = "../../docs/openapi.yaml"
@@ -72,7 +73,8 @@ func TestTheContractNamesTheRoutesAndNoOthers(t *testing.T) {
 
 func TestTheContractHasTheFieldsOfTheTypes(t *testing.T) {
 	for name, of := range map[string]reflect.Type{"Key": reflect.TypeFor[apikey.Key](), "NewKey": reflect.TypeFor[lifecycle.New](),
-		"Organization": reflect.TypeFor[lifecycle.Standing](), "AuditLink": reflect.TypeFor[audit.Link]()} {
+		"Organization": reflect.TypeFor[lifecycle.Standing](), "NewWebhook": reflect.TypeFor[notify.New](), "Webhook": reflect.TypeFor[notify.Subscription](),
+		"WebhookDelivery": reflect.TypeFor[notify.Delivery](), "DeliveryAttempt": reflect.TypeFor[notify.Attempt](), "AuditLink": reflect.TypeFor[audit.Link]()} {
 		var fields []string
 		for f := range of.Fields() {
 			if tag := f.Tag.Get("json"); tag != "-" {
@@ -131,9 +133,18 @@ func TestTheContractHasTheFieldsOfTheAnswers(t *testing.T) {
 	note("RevokedInKeys", "", "", "DELETE", "/v1/keys/"+d.mustCreate(t, "acme", lifecycle.New{}).Key.ID.String(), "")
 	note("EnvelopeError", "", "", "DELETE", "/envelope/v1/api-keys/lk_live_00000001", "")
 	note("Organization", "", "", "GET", "/v1/organization", "")
+	hook, delivery := d.subscribed(t, "acme")
+	note("WebhookTest", "", "", "POST", "/v1/webhooks/"+hook+"/test", "")
+	note("WebhookDeliveryWithEvent", "", "", "GET", "/v1/webhooks/deliveries/"+delivery, "")
 	answers["AuditEntry"] = json.RawMessage(d.send(request("GET", "/v1/audit?limit=1", jane, "")).Body.Bytes())
 	for schema, raw := range answers {
-		if got, written := members(t, raw), under(t, "components", "schemas", schema, "properties"); !slices.Equal(got, written) {
+		written := []string{}
+		if whole, ok := strings.CutSuffix(schema, "WithEvent"); ok {
+			written = append(under(t, "components", "schemas", whole, "properties"), "event")
+		} else {
+			written = under(t, "components", "schemas", schema, "properties")
+		}
+		if got := members(t, raw); !slices.Equal(got, written) {
 			t.Errorf("%s has the fields\n%v\nand the contract\n%v", schema, got, written)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
+	"github.com/latchkey/latchkey/pkg/notify"
 )
 
 const (
@@ -296,7 +297,7 @@ func (r *request) list(name string, raw json.RawMessage) []string {
 // mustBe says what a member read into v has to be.
 func mustBe(v any) string {
 	switch v.(type) {
-	case *string, **string, *lifecycle.Maybe[string]:
+	case *string, **string, *lifecycle.Maybe[string], *notify.Description:
 		return "must be a string"
 	case *[]string:
 		return "must be a list of strings"

@@ -23,7 +23,8 @@ type trail struct {
 
 func readTrail(r *request) trail {
 	isAction := func(s string) bool { return slices.Contains(audit.Actions(), audit.Action(s)) }
-	in := trail{lifecycle.AuditFilter{
+	return trail{lifecycle.AuditFilter{
+		KeyID:   r.aboutKey(),
 		ActorID: r.checked("actor_id", lifecycle.ValidID, idRule),
 		Action:  audit.Action(r.checked("action", isAction, "must be an action such as api_key.created")),
 		Since:   r.moment("since"),
@@ -31,16 +32,22 @@ func readTrail(r *request) trail {
 		Limit:   int(r.number("limit", 1, lifecycle.MaxPage, 0)),
 		Cursor:  r.checked("cursor", audit.ValidID, "must be the cursor of a Link"),
 	}, r.asked}
-	if text, given := r.param("key_id"); given {
-		var err error
-		if in.filter.KeyID, err = apikey.ParseID(text); err != nil {
-			in.filter.KeyID, err = r.format.ParsePrefix(text)
-		}
-		if err != nil {
-			r.fault("/key_id", "must be a key's id or its public prefix")
-		}
+}
+
+// aboutKey takes the parameter key_id, which names a key by its id or its public prefix; 0 without it.
+func (r *request) aboutKey() apikey.ID {
+	text, given := r.param("key_id")
+	if !given {
+		return 0
 	}
-	return in
+	id, err := apikey.ParseID(text)
+	if err != nil {
+		id, err = r.format.ParsePrefix(text)
+	}
+	if err != nil {
+		r.fault("/key_id", "must be a key's id or its public prefix")
+	}
+	return id
 }
 
 func (a *API) trail(ctx context.Context, in trail, h http.Header) ([]audit.Entry, error) {

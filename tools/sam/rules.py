@@ -72,7 +72,8 @@ ENVELOPE = {"Management post /envelope/v1/api-keys", "Management get /envelope/v
 PREFLIGHTS = {"Doors options /v1/api-keys/verify", "Doors options /v1/api-keys/me"} | {"Management options " + path for path in (
     "/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/archive", "/v1/api-keys/{id}/reactivate", "/v1/api-keys/{id}/rotate",
     "/v1/api-keys/{id}/rotate/end", "/v1/api-keys/{id}/rotate/extend", "/v1/keys", "/v1/keys/{id}", "/v1/audit", "/v1/audit/chain", "/v1/organization",
-    "/v1/organizations/{id}", "/v1/webhooks/secret", "/v1/webhooks/secret/rotate", "/envelope/v1/api-keys", "/envelope/v1/api-keys/{id}", "/organizations/api-keys",
+    "/v1/organizations/{id}", "/v1/webhooks", "/v1/webhooks/{id}", "/v1/webhooks/{id}/test", "/v1/webhooks/deliveries",
+    "/v1/webhooks/deliveries/{id}", "/v1/webhooks/deliveries/{id}/redeliver", "/v1/webhooks/secret", "/v1/webhooks/secret/rotate", "/envelope/v1/api-keys", "/envelope/v1/api-keys/{id}", "/organizations/api-keys",
     "/organizations/api-keys/{id}", "/organizations/api-keys/{id}/reactivate")}
 OPEN = DOORS | ENVELOPE | PREFLIGHTS
 
