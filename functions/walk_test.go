@@ -91,6 +91,23 @@ func TestAKeyIsCreatedUsedRotatedAndRevokedByTheFunctions(t *testing.T) {
 		}
 		s.secrets = append(s.secrets, first.Secret, next.Secret)
 	})
+	t.Run("an address is subscribed, and what is brought to it logged", func(t *testing.T) {
+		var hook struct{ ID string }
+		s.must(201, "POST", "/v1/webhooks", s.manager, `{"url": "https://hooks.example.com/in"}`).Into(t, &hook)
+		s.must(200, "PATCH", "/v1/webhooks/"+hook.ID, s.manager, `{"event_types": ["api_key.*"]}`)
+		for _, path := range []string{"/v1/webhooks", "/v1/webhooks/" + hook.ID} {
+			if a := s.must(200, "GET", path, s.manager, ""); !strings.Contains(string(a.Body), `"event_types":["api_key.*"]`) {
+				t.Errorf("%s: %s", path, a.Body)
+			}
+		}
+		if a := s.must(200, "GET", "/v1/webhooks/deliveries?webhook_id="+hook.ID, s.manager, ""); string(a.Body) != "[]\n" {
+			t.Errorf("the log has %s", a.Body)
+		}
+		s.must(404, "GET", "/v1/webhooks/deliveries/dlv_1", s.manager, "")
+		s.must(404, "POST", "/v1/webhooks/deliveries/dlv_1/redeliver", s.manager, "")
+		s.must(204, "DELETE", "/v1/webhooks/"+hook.ID, s.manager, "")
+		s.must(404, "POST", "/v1/webhooks/"+hook.ID+"/test", s.manager, "")
+	})
 	t.Run("the other systems' shapes are served", func(t *testing.T) {
 		var made struct {
 			Key struct{ ID string }
