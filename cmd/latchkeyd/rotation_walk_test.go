@@ -65,26 +65,33 @@ func month(t *testing.T, without string) string {
 func (s tables) bash(t *testing.T, script string) string {
 	t.Helper()
 	folder := t.TempDir()
+	out, complaints, err := typed(t, folder, script, s.environment()...)
+	logs, keys := printed(t, folder)
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s\n%s", err, out, complaints, logs)
+	}
+	if what := keytest.Leaked(logs+out+complaints, keys); what != "" {
+		t.Errorf("printed: %s", what)
+	}
+	return out
+}
+
+// typed types a script at the root of the repository, with a folder for what it keeps, and ends whatever it left running.
+func typed(t *testing.T, folder, script string, environment ...string) (out, complaints string, err error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	shell.Dir = "../.."
-	shell.Env = append(s.environment(), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), "TMPDIR="+folder)
+	shell.Env = append(environment, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), "TMPDIR="+folder)
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() { _ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) }
 	shell.Cancel = func() error { end(); return nil }
-	var complaints strings.Builder
-	shell.Stderr = &complaints
-	out, err := shell.Output()
+	var said strings.Builder
+	shell.Stderr = &said
+	b, err := shell.Output()
 	end()
-	logs, keys := printed(t, folder)
-	if err != nil {
-		t.Fatalf("%v\n%s\n%s\n%s", err, out, complaints.String(), logs)
-	}
-	if what := keytest.Leaked(logs+string(out)+complaints.String(), keys); what != "" {
-		t.Errorf("printed: %s", what)
-	}
-	return string(out)
+	return string(b), said.String(), err
 }
 
 // printed is what latchkeyd logged in a folder below, and the key that the receiver has at the end.
