@@ -9,9 +9,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 )
 
-const tablesPatience = time.Minute
+const (
+	tablesPatience = time.Minute
+	createTries    = 5
+)
 
 // CreateTables makes the tables that do not exist and waits until all can be used.
 func CreateTables(ctx context.Context, client *dynamodb.Client, t Tables) error {
@@ -73,11 +77,21 @@ func plainTable(name string) *dynamodb.CreateTableInput {
 	return &dynamodb.CreateTableInput{TableName: &name, AttributeDefinitions: texts(attrPK, attrSK), KeySchema: keys(attrPK, attrSK)}
 }
 
+// createTable says whether it made the table. The SDK would try again when an answer is lost, and then take our own table for
+// another's: it tries once, and of a table that is there after a lost answer we take it that it is ours.
 func createTable(ctx context.Context, client *dynamodb.Client, in *dynamodb.CreateTableInput) (created bool, err error) {
 	in.BillingMode = types.BillingModePayPerRequest
-	_, err = client.CreateTable(ctx, in)
 	var exists *types.ResourceInUseException
-	if err != nil && !errors.As(err, &exists) {
+	for range createTries {
+		_, err = client.CreateTable(ctx, in, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
+		if exists = nil; err == nil || errors.As(err, &exists) || pause(ctx) != nil {
+			created = created || err == nil
+			break
+		}
+		var api smithy.APIError
+		created = created || !errors.As(err, &api) || api.ErrorFault() == smithy.FaultServer // nobody said that it was not made
+	}
+	if err != nil && exists == nil {
 		return false, failure("creating table "+*in.TableName, err)
 	}
 	waiter := dynamodb.NewTableExistsWaiter(client, func(o *dynamodb.TableExistsWaiterOptions) {
@@ -86,7 +100,7 @@ func createTable(ctx context.Context, client *dynamodb.Client, in *dynamodb.Crea
 	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: in.TableName}, tablesPatience); err != nil {
 		return false, failure("waiting for table "+*in.TableName, err)
 	}
-	return exists == nil, nil
+	return created, nil
 }
 
 // stream turns the stream of a table on if it has none, as one that an earlier version made. Another process may be doing

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"github.com/latchkey/latchkey/pkg/dynamo"
 )
 
@@ -30,6 +32,22 @@ func TestManyMayMakeTheTablesAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestATableWhoseMakingLostItsAnswerIsOnesOwn(t *testing.T) {
+	client, names := local(t), newNames()
+	lost := map[string]bool{}
+	losing := around(client, func(in any, call func() (any, error)) (any, error) {
+		out, err := call()
+		if made, ok := in.(*dynamodb.CreateTableInput); ok && !lost[*made.TableName] {
+			lost[*made.TableName] = true
+			return nil, errors.New("the connection was lost")
+		}
+		return out, err
+	})
+	if err := dynamo.DevelopmentTables(t.Context(), losing, names, 0); err != nil || len(lost) != 3 {
+		t.Fatalf("of %d tables the answer was lost: %v", len(lost), err)
+	}
 }
 
 func TestDevelopmentRefusesEachTableThatIsNotMarked(t *testing.T) {
