@@ -4,9 +4,9 @@ package audit
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -110,10 +110,17 @@ type Change struct {
 	To    json.RawMessage `json:"to"`
 }
 
-// NewID makes an entry's id for a moment: a ULID with its own randomness.
+// NewID makes an entry's id for a moment: a ULID, above the last that was made for the same millisecond.
 func NewID(at time.Time) string {
-	return ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()).String()
+	return ulid.MustNew(ulid.Timestamp(at), entropy).String()
 }
+
+// entropy is that of ids. It keeps none in stock, so that a test which decides what is random decides all ids too.
+var entropy = func() *ulid.LockedMonotonicReader {
+	monotonic := ulid.Monotonic(rand.Reader, 0)
+	monotonic.Reader = rand.Reader
+	return &ulid.LockedMonotonicReader{MonotonicReader: monotonic}
+}()
 
 // FirstID is below the id of every entry of that moment and later, and above all earlier ones; "" for a moment that no
 // entry can have, as the zero one.
@@ -168,38 +175,12 @@ func changed(name string, existed bool, from, to any) (*Change, error) {
 		if string(c.To) == "null" {
 			return nil, nil
 		}
-	} else if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
+		return &c, nil
+	}
+	if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
 		return nil, err
 	}
-	if name == "rotation_webhook_url" {
-		c.From, c.To = receiverIn(c.From), receiverIn(c.To)
-	}
 	return &c, nil
-}
-
-// Receiver is what is told of the address of a webhook: its scheme, host and port. The rest of it may be a secret, as with
-// those who give out an address for each sender and ask for nothing else, and who reads the trail or an event is not
-// everybody who may know it. A change of the rest alone is told as one, with the same text before and after.
-func Receiver(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return "…"
-	}
-	short := u.Scheme + "://" + u.Host
-	if address == short || address == short+"/" {
-		return address
-	}
-	return short + "/…"
-}
-
-// receiverIn is Receiver of an address as JSON, which may be null or not there.
-func receiverIn(address json.RawMessage) json.RawMessage {
-	var text *string
-	if json.Unmarshal(address, &text) != nil || text == nil {
-		return address
-	}
-	b, _ := json.Marshal(Receiver(*text)) // of a text
-	return b
 }
 
 // told are the fields of a key that an entry tells of, by their names.
