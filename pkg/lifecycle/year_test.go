@@ -25,7 +25,7 @@ var (
 
 // TestYear lives through years of scheduled rotations, with receivers, clients and processes that fail in every way they
 // may, and looks at every instant at which something changes whether a line's owner is locked out. See year_world_test.go
-// for what happens, and year_watch_test.go for what must hold.
+// for what happens, year_watch_test.go for what must hold, and year_events_test.go for what leaves.
 //
 // It is not parallel: its seed decides all that is random, the ids of keys included, so that a year can be lived again.
 func TestYear(t *testing.T) {

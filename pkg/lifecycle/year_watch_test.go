@@ -66,6 +66,7 @@ func (y *year) committed(c lifecycle.Change) {
 		return
 	}
 	l := y.of[*c.Entry.KeyID]
+	y.events.happened(l.organization)
 	y.entries[l.organization] = append(y.entries[l.organization], c.Entry.ID)
 	y.seen[string(c.Entry.Action)]++
 	y.tell(l, "%s %s by the clock %s", c.Entry.Action, c.Entry.KeyID, c.Entry.At.Format("15:04:05"))
@@ -294,6 +295,7 @@ func (y *year) close() {
 			y.finished(l, k)
 		}
 	}
+	y.events.close()
 	for id := range y.organizations {
 		y.trailOf(id)
 	}
@@ -336,6 +338,7 @@ func (y *year) noteEnd(l *line, r *apikey.Record) {
 // trailOf holds that the trail has every entry that was told, and that those of one key are in their order.
 func (y *year) trailOf(organization string) {
 	there := map[string]bool{}
+	var all []audit.Entry
 	q := lifecycle.EntryQuery{OrganizationID: organization, Limit: 1000}
 	for more := true; more; {
 		page, next, err := y.store.Entries(context.Background(), q)
@@ -345,6 +348,7 @@ func (y *year) trailOf(organization string) {
 		for _, e := range page {
 			there[e.ID], q.Before = true, e.ID
 		}
+		all = append(all, page...)
 		more = next
 	}
 	for _, id := range y.entries[organization] {
@@ -352,4 +356,5 @@ func (y *year) trailOf(organization string) {
 			y.fail(y.lines[0], "the trail of %s lacks %s", organization, id)
 		}
 	}
+	y.events.leftOf(organization, all)
 }

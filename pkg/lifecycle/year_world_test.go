@@ -43,6 +43,7 @@ type year struct {
 	stopped         map[apikey.Work][]span
 	frozen          map[*process]bool
 	idle            []chan func()
+	events          *events // nil: its trail is not published
 
 	watch
 }
@@ -95,6 +96,7 @@ func newYear(store storetest.Store, seed uint64, keys, days int) *year {
 		y.verifier[i] = &verify.Verifier{Store: store, Format: format, Now: y.clock(i), Timeout: time.Minute}
 	}
 	y.stopped = map[apikey.Work][]span{apikey.Sweep: y.spans(3, 7*yearDay), apikey.Deliver: y.spans(3, 7*yearDay)}
+	y.events = newEvents(y, seed)
 	for n := range keys {
 		y.plan(y.began.Add(y.upTo(min(40*yearDay, y.end.Sub(y.began)/4))), func() { y.open(n) })
 	}
@@ -259,12 +261,25 @@ type process struct {
 // killed is what a process ends with that was killed.
 type killed struct{}
 
+// start starts a process that does a kind of work.
 func (y *year) start(work apikey.Work, clock int) *process {
+	return y.process(func(p *process) error {
+		s := y.service(p, clock)
+		if work == apikey.Sweep {
+			_, err := s.Sweep(context.Background(), 400)
+			return err
+		}
+		_, err := s.Deliver(context.Background(), 400, p.send)
+		return err
+	})
+}
+
+// process is one that does its work by turns, and may be killed.
+func (y *year) process(do func(*process) error) *process {
 	p := &process{Store: y.store, year: y, turn: make(chan struct{}), at: make(chan bool)}
 	if y.now.Before(y.calm()) && y.IntN(16) == 0 {
 		p.fuse, p.after = 1+y.IntN(40), y.IntN(2) == 0
 	}
-	s := y.service(p, clock)
 	p.worker = y.worker()
 	p.worker <- func() {
 		<-p.turn
@@ -274,13 +289,7 @@ func (y *year) start(work apikey.Work, clock int) *process {
 			}
 			p.at <- false
 		}()
-		var err error
-		if work == apikey.Sweep {
-			_, err = s.Sweep(context.Background(), 400)
-		} else {
-			_, err = s.Deliver(context.Background(), 400, p.send)
-		}
-		if err != nil {
+		if do(p) != nil {
 			y.seen["run failed"]++
 		}
 	}
@@ -550,6 +559,7 @@ func (y *year) organization(n int) string {
 		if _, err := y.service(y.store, 0).AddOrganization(y.admin(id), "enterprise", []string{"*"}); err != nil {
 			panic(err)
 		}
+		y.events.joined(id)
 	}
 	return id
 }

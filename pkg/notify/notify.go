@@ -2,9 +2,10 @@
 // event for each subscription that wants it, attempts what is due, and keeps a log of how it went.
 //
 // It promises that an event announced is attempted at least once at every webhook that was subscribed to it, until the
-// receiver takes it or the schedule of attempts is over; whoever attempts may crash anywhere. A webhook's first attempts are
-// begun in the order of its organization's chain; a retry may come later than newer events. A receiver that is slow or dead holds up
-// its own deliveries alone.
+// receiver takes it or the schedule of attempts is over, in which one that is silent may be asked with other events alone;
+// whoever attempts may crash anywhere. A webhook's first attempts are begun in the order of its organization's chain, as far
+// as the clocks of those who announce agree; a retry may come later than newer events. A receiver that is slow or dead holds
+// up its own deliveries alone.
 //
 // It refuses to carry a key: events hold none. Successors of rotated keys are brought by package deliver, which
 // has this room note how that went, and nothing of what was brought. What is logged of a receiver is its
