@@ -4,11 +4,13 @@
     ask.py READY secret NAME          what a secret of Secrets Manager gives to whoever reads it
     ask.py READY rotate NAME          a rotation as Secrets Manager makes it: a version without a value, and then the function
                                       SecretsManager, each step twice, since it may repeat one
+    ask.py READY invoke FUNCTION      what a function answers to the event in its folder, or the error that it reports
     ask.py READY tamper ORGANIZATION  changes the first entry of an audit trail in the table, which no function may
     ask.py READY order                of the events on standard input: for each organization they are numbered from 1 on, in
                                       order and without gaps, but for repeats of what was there before
 """
 import json
+import os
 import sys
 import uuid
 
@@ -54,6 +56,11 @@ def rotate(ready, name):
     print("rotated" if stages[token] == ["AWSCURRENT"] else f"not rotated: {stages}")
 
 
+def invoke(ready, function):
+    with open(os.path.join(local.FUNCTIONS, function.lower(), "event.json"), "rb") as file:
+        print(local.client("lambda", ready["lambda"]).invoke(FunctionName=function, Payload=file.read())["Payload"].read().decode())
+
+
 def tamper(ready, organization):
     tables = local.client("dynamodb", ready["dynamodb"])
     found = tables.query(TableName=local.TABLES["Audit"], Limit=1, KeyConditionExpression="pk = :pk",
@@ -77,4 +84,4 @@ def order(_):
 
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
-        {f.__name__: f for f in (events, secret, rotate, tamper, order)}[sys.argv[2]](json.load(file), *sys.argv[3:])
+        {f.__name__: f for f in (events, secret, rotate, invoke, tamper, order)}[sys.argv[2]](json.load(file), *sys.argv[3:])
