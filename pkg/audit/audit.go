@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -175,12 +176,38 @@ func changed(name string, existed bool, from, to any) (*Change, error) {
 		if string(c.To) == "null" {
 			return nil, nil
 		}
-		return &c, nil
-	}
-	if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
+	} else if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
 		return nil, err
 	}
+	if name == "rotation_webhook_url" {
+		c.From, c.To = receiverIn(c.From), receiverIn(c.To)
+	}
 	return &c, nil
+}
+
+// Receiver is what is told of the address of a webhook: its scheme, host and port. The rest of it may be a secret, as with
+// those who give out an address for each sender and ask for nothing else, and who reads the trail or an event is not
+// everybody who may know it. A change of the rest alone is told as one, with the same text before and after.
+func Receiver(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "…"
+	}
+	short := u.Scheme + "://" + u.Host
+	if address == short || address == short+"/" {
+		return address
+	}
+	return short + "/…"
+}
+
+// receiverIn is Receiver of an address as JSON, which may be null or not there.
+func receiverIn(address json.RawMessage) json.RawMessage {
+	var text *string
+	if json.Unmarshal(address, &text) != nil || text == nil {
+		return address
+	}
+	b, _ := json.Marshal(Receiver(*text)) // of a text
+	return b
 }
 
 // told are the fields of a key that an entry tells of, by their names.

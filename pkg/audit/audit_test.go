@@ -34,6 +34,40 @@ func TestAnEntryTellsWhatManagementChangedAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestOfAnAddressOnlyItsReceiverIsTold(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://hooks.example.com":                   "https://hooks.example.com",
+		"https://hooks.example.com/":                  "https://hooks.example.com/",
+		"https://hooks.example.com:8443/T0/B0/s3cret": "https://hooks.example.com:8443/…",
+		"https://hooks.example.com?sig=s3cret":        "https://hooks.example.com/…",
+		"https://hooks.example.com/?sig=s3cret":       "https://hooks.example.com/…",
+		"https://me:s3cret@hooks.example.com/":        "https://hooks.example.com/…",
+		"https://[2001:db8::1]/s3cret":                "https://[2001:db8::1]/…",
+		"s3cret":                                      "…",
+		"https:s3cret":                                "…",
+		"%s3cret":                                     "…",
+	} {
+		if got := audit.Receiver(address); got != want {
+			t.Errorf("of %s it tells %s, want %s", address, got, want)
+		}
+	}
+	before := apikey.Key{ID: 1, RotationWebhookURL: new("https://hooks.example.com/s3cret")}
+	after := before
+	after.RotationWebhookURL = new("https://hooks.example.com/another")
+	for _, row := range []struct {
+		before   *apikey.Key
+		after    apikey.Key
+		from, to string
+	}{{nil, before, "", `"https://hooks.example.com/…"`}, {&before, after, `"https://hooks.example.com/…"`, `"https://hooks.example.com/…"`},
+		{&before, apikey.Key{ID: 1}, `"https://hooks.example.com/…"`, "null"}} {
+		changes, err := audit.Diff(row.before, row.after)
+		at := slices.IndexFunc(changes, func(c audit.Change) bool { return c.Field == "rotation_webhook_url" })
+		if err != nil || at < 0 || string(changes[at].From) != row.from || string(changes[at].To) != row.to {
+			t.Errorf("told is %s, %v", changes, err)
+		}
+	}
+}
+
 func TestEntriesSortByTime(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	ids := []string{audit.NewID(now), audit.NewID(now), audit.NewID(now.Add(time.Millisecond)), audit.NewID(now.Add(time.Hour))}

@@ -398,6 +398,23 @@ func TestWhatIsNoExportIsRefusedWithItsPlace(t *testing.T) {
 	}
 }
 
+func TestAReportSaysNothingToATerminalThatAnExportWrote(t *testing.T) {
+	s := tell(t, "acme", 2)
+	var x audit.Export
+	entry := strings.Replace(string(s.entries[0]), `"id":"`, `"id":"\u001b[2J\u009b1Aacme: proven`, 1)
+	link := strings.Replace(string(s.links[1]), `"entry_id":"`, `"entry_id":"\u001b[2J`, 1)
+	if err := x.Read(strings.NewReader(entry + string(s.entries[0]) + string(s.links[0]) + link)); err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := x.Check()
+	if err != nil || len(verdicts) != 1 || verdicts[0].Broken != 2 || len(verdicts[0].Inserted) != 1 {
+		t.Fatalf("%+v, %v", verdicts, err)
+	}
+	if report := verdicts[0].String(); strings.ContainsAny(report, "\u001b\u009b") {
+		t.Errorf("the report is %q", report)
+	}
+}
+
 func TestAHeadIsReadAsItIsPrinted(t *testing.T) {
 	hash := strings.Repeat("0a", 32)
 	for _, h := range []audit.Head{{"", 1, hash}, {"acme", 12, hash}, {"a:b|c", 1 << 62, hash}} {

@@ -300,7 +300,7 @@ func (o *exported) called(id string) string {
 	if len(facts) == 0 {
 		return strconv.Quote(id)
 	}
-	return id + " (" + strings.Join(facts, ", ") + ")"
+	return printable(id) + " (" + strings.Join(facts, ", ") + ")"
 }
 
 // madeAt is the time that an entry's id holds, the zero time for what is no such id.

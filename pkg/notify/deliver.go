@@ -57,7 +57,7 @@ type run struct {
 	mu      sync.Mutex
 	resting map[string]bool // subscriptions that are left alone
 	secrets map[string][]webhook.Secret
-	tried   int // in this pass
+	did     int // deliveries that were tried, or ended without that, in this pass
 
 	turns map[string]int // of this pass, by subscription; of the walk alone
 	left  bool           // some had no turn any more in this pass
@@ -65,7 +65,7 @@ type run struct {
 
 // pass gives each subscription a turn. It says whether another pass may find more to do.
 func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, err error) {
-	r.turns, r.left, r.tried = map[string]int{}, false, 0
+	r.turns, r.left, r.did = map[string]int{}, false, 0
 	lanes := work.NewLanes[Ref](r.Senders, perOne)
 	w := work.Walk[Due, Ref]{Due: r.Store.DueDeliveries, Of: func(d Due) Ref { return d.Ref }, Skip: r.skip, Until: r.now(), Enough: enough,
 		Page: duePage, Limit: limit, Do: func(ctx context.Context, ref Ref) error {
@@ -81,7 +81,7 @@ func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, e
 	done, err = w.Go(ctx)
 	failed, waiting := lanes.Wait()
 	done.Failed += failed
-	return done, (waiting || r.left) && r.tried > 0, err
+	return done, (waiting || r.left) && r.did > 0, err
 }
 
 // skip leaves alone what has had its turn, or rests and is not old.
@@ -147,16 +147,26 @@ func (r *run) deliver(ctx context.Context, ref Ref) (well bool, err error) {
 	}
 	sub := all.find(*d.WebhookID)
 	if sub == nil || !sub.Enabled {
-		return true, r.end(ctx, d, Canceled)
+		return true, r.done(r.end(ctx, d, Canceled))
 	}
 	if d.Tries >= work.Attempts { // and of the last nobody spoke again
-		return true, r.end(ctx, d, Failed)
+		return true, r.done(r.end(ctx, d, Failed))
 	}
 	secrets, err := r.signWith(ctx, ref.OrganizationID)
 	if err != nil {
 		return false, err
 	}
 	return r.attempt(ctx, sub, d, secrets)
+}
+
+// done counts what this pass got done, unless it failed: while there is some, another pass may find more.
+func (r *run) done(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.did++
+	}
+	return err
 }
 
 // signWith is the organization's secrets, opened once in a run.
@@ -202,6 +212,15 @@ func (d *Record) note(a Attempt) {
 	d.Attempts = d.Attempts[max(0, len(d.Attempts)-MaxLog):]
 }
 
+// noted says whether an attempt is in the log.
+func (d *Record) noted(a Attempt) bool {
+	return slices.ContainsFunc(d.Attempts, func(b Attempt) bool {
+		same := b.At.Equal(a.At)
+		b.At = a.At
+		return same && b == a
+	})
+}
+
 // attempt claims an attempt, makes it, and writes down how it ended, also if ctx ends meanwhile.
 func (r *run) attempt(ctx context.Context, sub *Subscription, d Record, secrets []webhook.Secret) (well bool, err error) {
 	if ctx.Err() != nil {
@@ -218,9 +237,7 @@ func (r *run) attempt(ctx context.Context, sub *Subscription, d Record, secrets 
 	case err != nil:
 		return false, err
 	}
-	r.mu.Lock()
-	r.tried++
-	r.mu.Unlock()
+	_ = r.done(nil)
 	came := r.Sender.Send(ctx, sub.URL, webhook.Message{ID: d.EventID, At: r.clock(), Body: d.Body}, secrets...)
 	r.log(ctx, &d, came)
 	ctx = context.WithoutCancel(ctx)
@@ -264,7 +281,9 @@ func (s *Service) tell(ctx context.Context, claim Record, a Attempt, came webhoo
 		if read, err = s.Store.Delivery(ctx, d.OrganizationID, d.ID); errors.Is(err, lifecycle.ErrNotFound) {
 			return nil
 		} else if err == nil {
-			d = read
+			if d = read; d.noted(a) { // and only the answer was lost
+				return nil
+			}
 		}
 	}
 	return err

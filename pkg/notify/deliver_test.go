@@ -3,6 +3,7 @@ package notify_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -258,6 +259,51 @@ func TestWhatIsPendingForAWebhookThatIsNoMoreIsCanceled(t *testing.T) {
 		}
 		_, err := h.Redeliver(acme(), h.only(t, audit.Created).ID)
 		wantCode(t, err, apikey.WrongState)
+	}
+}
+
+func TestABacklogOfAWebhookThatIsNoMoreIsCanceledInOneRun(t *testing.T) {
+	h := newHouse(t)
+	sub := h.subscribe(t, hook)
+	h.announce(t, "acme", 300)
+	if err := h.Delete(acme(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.deliver(t)
+	if n := len(h.list(t, notify.DeliveryFilter{Status: notify.Canceled})); n != 300 {
+		t.Errorf("%d of 300 are canceled", n)
+	}
+}
+
+// lostAnswers is a store whose next changes take effect and are not known to have.
+type lostAnswers struct {
+	notify.Store
+	lose func(notify.Record) bool
+}
+
+func (s lostAnswers) UpdateDelivery(ctx context.Context, r notify.Record) error {
+	err := s.Store.UpdateDelivery(ctx, r)
+	if err == nil && s.lose(r) {
+		return errors.New("the answer is lost")
+	}
+	return err
+}
+
+func TestAnAttemptWhoseNoteWasLostOnItsWayBackIsInTheLogOnce(t *testing.T) {
+	h := newHouse(t)
+	h.subscribe(t, hook)
+	h.answers(func(sent) webhook.Result { return says(500) })
+	lost := 0
+	h.Store = lostAnswers{h.memory, func(r notify.Record) bool {
+		if len(r.Attempts) > 0 {
+			lost++
+		}
+		return lost == 1 && len(r.Attempts) > 0
+	}}
+	h.announce(t, "acme", 1)
+	h.deliver(t)
+	if d := h.only(t, audit.Created); lost == 0 || len(d.Attempts) != 1 {
+		t.Errorf("%d answers were lost; the log has %+v", lost, d.Attempts)
 	}
 }
 

@@ -20,8 +20,9 @@ func (s *Service) NoteHandover(ctx context.Context, p lifecycle.Parcel, came web
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	var err error
+	a := attemptOf(s.now(), came)
 	for range tellings {
-		if err = s.noteHandover(ctx, &p, came); err == nil || s.pause(ctx) != nil {
+		if err = s.noteHandover(ctx, &p, a, came); err == nil || s.pause(ctx) != nil {
 			break
 		}
 	}
@@ -30,18 +31,18 @@ func (s *Service) NoteHandover(ctx context.Context, p lifecycle.Parcel, came web
 	}
 }
 
-func (s *Service) noteHandover(ctx context.Context, p *lifecycle.Parcel, came webhook.Result) error {
-	now := s.now()
+func (s *Service) noteHandover(ctx context.Context, p *lifecycle.Parcel, a Attempt, came webhook.Result) error {
+	now := a.At
 	id := deliveryID(audit.FirstID(p.StartedAt), strings.TrimPrefix(p.New.Key.ID.String(), "key_"))
 	r, err := s.Store.Delivery(ctx, p.Old.OrganizationID, id)
 	switch {
 	case errors.Is(err, lifecycle.ErrNotFound):
 		r = Record{Delivery: Delivery{ID: id, KeyID: &p.Old.ID, EventID: p.ID, EventType: audit.Rotated, Status: Pending, CreatedAt: now},
 			OrganizationID: p.Old.OrganizationID}
-	case err != nil:
+	case err != nil || r.noted(a): // and only the answer was lost
 		return err
 	}
-	r.note(attemptOf(now, came))
+	r.note(a)
 	r.Tries, r.Until = max(r.Tries, p.Attempt), now.Add(Keep)
 	switch {
 	case came.Outcome == webhook.Delivered || r.Status == Delivered:

@@ -235,11 +235,23 @@ func changes(before, after Subscription) []audit.Change {
 		if after.ID == "" {
 			c.To = nil
 		}
-		if string(c.From) != string(c.To) {
-			list = append(list, c)
+		if string(c.From) == string(c.To) {
+			continue
 		}
+		if field.name == "url" {
+			c.From, c.To = receiver(before.URL), receiver(after.URL)
+		}
+		list = append(list, c)
 	}
 	return list
+}
+
+// receiver is what is told of an address, which may hold a secret, as JSON: nil for none.
+func receiver(address string) json.RawMessage {
+	if address == "" {
+		return nil
+	}
+	return printed(audit.Receiver(address))
 }
 
 // printed is a value as JSON, nil for "" and null.

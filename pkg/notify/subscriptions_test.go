@@ -90,9 +90,9 @@ func TestTheTrailTellsWhatChangedOfAWebhook(t *testing.T) {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	for i, want := range []string{
-		`[{"field":"webhook_id","from":"ID","to":null},{"field":"url","from":"https://hooks.example.com/in2","to":null},{"field":"event_types","from":["*"],"to":null},{"field":"enabled","from":true,"to":null}]`,
-		`[{"field":"webhook_id","from":"ID","to":"ID"},{"field":"url","from":"https://hooks.example.com/in","to":"https://hooks.example.com/in2"}]`,
-		`[{"field":"webhook_id","from":null,"to":"ID"},{"field":"url","from":null,"to":"https://hooks.example.com/in"},{"field":"event_types","from":null,"to":["*"]},{"field":"enabled","from":null,"to":true}]`,
+		`[{"field":"webhook_id","from":"ID","to":null},{"field":"url","from":"https://hooks.example.com/…","to":null},{"field":"event_types","from":["*"],"to":null},{"field":"enabled","from":true,"to":null}]`,
+		`[{"field":"webhook_id","from":"ID","to":"ID"},{"field":"url","from":"https://hooks.example.com/…","to":"https://hooks.example.com/…"}]`,
+		`[{"field":"webhook_id","from":null,"to":"ID"},{"field":"url","from":null,"to":"https://hooks.example.com/…"},{"field":"event_types","from":null,"to":["*"]},{"field":"enabled","from":null,"to":true}]`,
 	} {
 		b, _ := json.Marshal(entries[i].Changes)
 		if got := strings.ReplaceAll(string(b), sub.ID, "ID"); got != want {

@@ -76,10 +76,12 @@ type line struct {
 // returns those that are not published whole, in that order, and why. They may be given again, alone or with the others.
 //
 // Where the bus fails, subscribers are told nevertheless: each of the two is for who cannot rely on the other. So that
-// there is time for that, the bus gets half of what ctx leaves.
+// there is time for that, whatever hangs, linking gets half of the time that ctx leaves, and the bus half of the rest.
 func (p *Publisher) Publish(ctx context.Context, entries []audit.Entry) (left []audit.Entry, err error) {
 	lines := sorted(entries)
-	each(lines, func(l *line) { l.link(ctx, p.Chain) })
+	linking, cancel := half(ctx)
+	each(lines, func(l *line) { l.link(linking, p.Chain) })
+	cancel()
 	p.note(ctx, lines)
 	p.send(ctx, lines)
 	if p.Announce != nil {

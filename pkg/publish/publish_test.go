@@ -205,6 +205,36 @@ func TestABusThatHangsLeavesTimeForSubscribers(t *testing.T) {
 	}
 }
 
+// stuck is a chain that does not answer about one organization.
+type stuck struct {
+	chain
+	organizationID string
+}
+
+func (s stuck) Append(ctx context.Context, organizationID string, entries []audit.Entry) ([]audit.Linked, error) {
+	if organizationID == s.organizationID {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.chain.Append(ctx, organizationID, entries)
+}
+
+func TestAnOrganizationWhoseChainHangsLeavesTimeForTheOthers(t *testing.T) {
+	w := newWorld(t)
+	p := w.publisher()
+	p.Chain = stuck{chain{w}, "acme"}
+	list := entries(2, "acme", "globex")
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	left, err := p.Publish(ctx, list)
+	if !slices.Equal(of(left, "acme"), of(list, "acme")) || len(left) != 2 || err == nil {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	if taken := w.taken("globex"); !slices.Equal(taken, of(list, "globex")) || len(w.announced["globex"]) != 2 {
+		t.Errorf("of globex the bus took %v, and announced was %v", taken, w.announced["globex"])
+	}
+}
+
 func TestWithoutABusAndSubscribersThereIsTheChain(t *testing.T) {
 	w := newWorld(t)
 	p := w.publisher()
