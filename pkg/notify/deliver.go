@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ const (
 	duePage   = 500              // deliveries of one part that are taken in one go: what the index says of each is short
 	turn      = 50               // deliveries of one subscription in one pass
 	turnTime  = 5 * time.Second  // after which a subscription's turn is over
+	passTime  = time.Second      // after which a pass waits no longer for turns that last
 	claimTime = time.Minute      // after which an attempt that nobody spoke of again is over
 	enough    = 20 * time.Second // that must be left of a run for another attempt
 	tellings  = 3                // how often it is tried to write down how an attempt ended
@@ -32,10 +34,18 @@ const (
 // claimed before it is made, so that of several who deliver at once one tries; one that nobody spoke of again is
 // made again.
 //
-// Subscriptions take turns. Each has one attempt under way, and the earliest event first. One that does not answer, or asks for
+// Subscriptions take turns. Each has one attempt under way, and the earliest event first. One that is slow is not waited for
+// by the others, who have their next turns meanwhile. One that does not answer, or asks for
 // patience, is left alone for the rest of the run: what is due of it stays due.
 func (s *Service) Deliver(ctx context.Context, limit int) (total work.Done, err error) {
-	r := &run{Service: s, resting: map[string]bool{}, secrets: map[string][]webhook.Secret{}}
+	r := &run{Service: s, resting: map[string]bool{}, secrets: map[string][]webhook.Secret{}, busy: map[string]int{},
+		room: work.NewLanes[Ref](s.Senders, perOne), freed: make(chan struct{}, 1)}
+	defer func() {
+		for _, lanes := range r.lanes {
+			failed, _ := lanes.Wait()
+			total.Failed += failed
+		}
+	}()
 	for {
 		done, goOn, err := r.pass(ctx, limit-total.Count)
 		total.Count += done.Count
@@ -57,16 +67,21 @@ type run struct {
 	mu      sync.Mutex
 	resting map[string]bool // subscriptions that are left alone
 	secrets map[string][]webhook.Secret
-	did     int // deliveries that were tried, or ended without that, in this pass
+	did     int            // deliveries that were tried, or ended without that, in this pass
+	busy    map[string]int // turns under way, by subscription
+	freed   chan struct{}  // holds one when a turn has ended
 
-	turns map[string]int // of this pass, by subscription; of the walk alone
-	left  bool           // some had no turn any more in this pass
+	// Of the walk alone.
+	room  *work.Lanes[Ref]
+	lanes []*work.Lanes[Ref] // of each pass
+	turns map[string]int     // deliveries of this pass, by subscription
+	held  map[string]int     // subscriptions that had a turn since an earlier pass when this one began
+	left  bool               // some had no turn any more in this pass
 }
 
 // pass gives each subscription a turn. It says whether another pass may find more to do.
 func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, err error) {
-	r.turns, r.left, r.did = map[string]int{}, false, 0
-	lanes := work.NewLanes[Ref](r.Senders, perOne)
+	lanes := r.begin()
 	w := work.Walk[Due, Ref]{Due: r.Store.DueDeliveries, Of: func(d Due) Ref { return d.Ref }, Skip: r.skip, Until: r.now(), Enough: enough,
 		Page: duePage, Limit: limit, Do: func(ctx context.Context, ref Ref) error {
 			if r.rests(ref) {
@@ -76,12 +91,47 @@ func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, e
 			if !lanes.Enter(webhookOf(ref.ID), ref) { // here, so that they are in order
 				return nil
 			}
+			r.mu.Lock()
+			r.busy[webhookOf(ref.ID)]++
+			r.mu.Unlock()
 			return lanes.Take(func() error { return r.visit(ctx, lanes, ref) })
 		}}
 	done, err = w.Go(ctx)
-	failed, waiting := lanes.Wait()
-	done.Failed += failed
-	return done, (waiting || r.left) && r.did > 0, err
+	idle := lanes.Idle(passTime)
+	left := r.left || !idle || lanes.Waiting()
+	if len(r.turns) == 0 && len(r.held) > 0 && err == nil { // nobody but those who have a turn has anything to do
+		<-r.freed
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return done, left && (r.did > 0 || len(r.held) > 0), err
+}
+
+// begin makes ready for a pass.
+func (r *run) begin() *work.Lanes[Ref] {
+	select {
+	case <-r.freed:
+	default:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turns, r.left, r.did, r.held = map[string]int{}, false, 0, maps.Clone(r.busy)
+	lanes := r.room.Next()
+	r.lanes = append(r.lanes, lanes)
+	return lanes
+}
+
+// over notes that a subscription's turn has ended.
+func (r *run) over(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[id]--; r.busy[id] == 0 {
+		delete(r.busy, id)
+	}
+	select {
+	case r.freed <- struct{}{}:
+	default: // it is known
+	}
 }
 
 // skip leaves alone what has had its turn, or rests and is not old.
@@ -89,7 +139,7 @@ func (r *run) skip(ref Ref) bool {
 	if r.rests(ref) {
 		return ref.ID > deliveryPrefix+audit.FirstID(r.now().Add(-oldAge))
 	}
-	over := r.turns[webhookOf(ref.ID)] >= turn
+	over := r.held[webhookOf(ref.ID)] > 0 || r.turns[webhookOf(ref.ID)] >= turn
 	r.left = r.left || over
 	return over
 }
@@ -117,6 +167,7 @@ func (r *run) expire(ctx context.Context, ref Ref) error {
 // visit makes one attempt, and for as long as the receiver is well and its turn lasts those that wait for it.
 func (r *run) visit(ctx context.Context, lanes *work.Lanes[Ref], ref Ref) (err error) {
 	id, began := webhookOf(ref.ID), time.Now()
+	defer r.over(id)
 	for goOn := true; goOn; {
 		well, failed := r.deliver(ctx, ref)
 		err = errors.Join(err, failed)

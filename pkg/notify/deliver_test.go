@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -374,6 +375,30 @@ func TestAPendingDeliveryIsMadeAtOnceWhenAskedFor(t *testing.T) {
 	}
 }
 
+func TestADeliveryWhoseLastAttemptNobodySpokeOfIsMadeAgainWhenAskedFor(t *testing.T) {
+	h := newHouse(t)
+	h.subscribe(t, hook)
+	h.announce(t, "acme", 1)
+	r, err := h.memory.Delivery(t.Context(), "acme", h.only(t, audit.Created).ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed, next := noon.Add(time.Minute), noon.Add(24*time.Hour)
+	r.Tries, r.Claimed, r.NextAttemptAt, r.Version = work.Attempts, &claimed, &next, r.Version+1
+	if err := h.memory.UpdateDelivery(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	h.advance(2 * time.Minute)
+	if _, err := h.Redeliver(acme(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.deliver(t)
+	d := h.only(t, audit.Created)
+	if d.Status != notify.Delivered || len(d.Attempts) != 2 || d.Attempts[0].Outcome != notify.Unknown || len(h.got(hook)) != 1 {
+		t.Errorf("it is %+v", d)
+	}
+}
+
 func TestADeliveryThatIsAskedForDuringItsAttemptIsNotMadeTwice(t *testing.T) {
 	for _, came := range []webhook.Result{delivered, says(500)} {
 		h := newHouse(t)
@@ -556,6 +581,37 @@ func TestABusyOrganizationHoldsUpNobodyInItsPart(t *testing.T) {
 	if first, others := h.got(hook), h.got(hook+"2"); len(others) != 3 || len(first) < 47 {
 		t.Errorf("the busy one got %d, the other %v", len(first), others)
 	}
+}
+
+func TestAReceiverThatIsSlowDoesNotSlowDownOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = "https://slow.example.com/"
+		h := newHouse(t)
+		h.subscribeIn(t, "globex", slow)
+		h.subscribe(t, hook)
+		h.answers(func(s sent) webhook.Result {
+			if s.url == slow {
+				time.Sleep(14 * time.Second)
+			} else {
+				time.Sleep(20 * time.Millisecond)
+			}
+			return delivered
+		})
+		h.announce(t, "globex", 50)
+		h.announce(t, "acme", 900)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := h.Deliver(ctx, 5000); err != nil {
+			t.Fatal(err)
+		}
+		got, late := h.got(hook), h.got(slow)
+		if len(got) != 900 || !slices.IsSorted(got) {
+			t.Errorf("beside one that is slow %d of 900 arrived, in order: %t", len(got), slices.IsSorted(got))
+		}
+		if !slices.Equal(late, []int64{1, 2, 3}) {
+			t.Errorf("the slow one got %v", late)
+		}
+	})
 }
 
 func TestAReceiverThatDoesNotAnswerIsAskedOnceInARun(t *testing.T) {

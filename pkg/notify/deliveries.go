@@ -16,6 +16,7 @@ import (
 	"github.com/latchkey/latchkey/pkg/event"
 	"github.com/latchkey/latchkey/pkg/lifecycle"
 	"github.com/latchkey/latchkey/pkg/webhook"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 const (
@@ -246,8 +247,8 @@ func (r Record) again(now time.Time) (Record, bool) {
 	if r.Status == Pending && (r.underWay(now) || !r.NextAttemptAt.After(now)) {
 		return r, false
 	}
-	if r.Status != Pending {
-		r.Status, r.Round, r.Tries, r.Claimed = Pending, r.Round+1, 0, nil
+	if r.unspoken(); r.Status != Pending || r.Tries >= work.Attempts {
+		r.Status, r.Round, r.Tries = Pending, r.Round+1, 0
 	}
 	r.NextAttemptAt, r.Until = &now, now.Add(Keep)
 	r.Version++

@@ -1,6 +1,9 @@
 package work
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Lanes are things under way at once: so many in all, and few at one receiver, so that one that is slow holds up its own
 // alone. What finds its receiver busy waits for it without taking up room.
@@ -13,11 +16,18 @@ type Lanes[T any] struct {
 	busy    map[string]int // by receiver
 	waiting map[string][]T // for a receiver that is busy
 	failed  int
+	under   int           // how many are under way
+	idle    chan struct{} // closed once none is
 }
 
 // NewLanes makes lanes for so many at once, and so many at one receiver, each at least 1.
 func NewLanes[T any](most, perReceiver int) *Lanes[T] {
 	return &Lanes[T]{free: make(chan struct{}, max(1, most)), per: max(1, perReceiver), busy: map[string]int{}, waiting: map[string][]T{}}
+}
+
+// Next makes lanes that share the room of these, and nothing else.
+func (l *Lanes[T]) Next() *Lanes[T] {
+	return &Lanes[T]{free: l.free, per: l.per, busy: map[string]int{}, waiting: map[string][]T{}}
 }
 
 // Take does one when there is room, here if there is room for one alone.
@@ -26,15 +36,50 @@ func (l *Lanes[T]) Take(do func() error) error {
 		return do()
 	}
 	l.free <- struct{}{}
+	l.begin()
 	l.all.Go(func() {
-		defer func() { <-l.free }()
-		if do() != nil {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.failed++
-		}
+		err := do()
+		<-l.free
+		l.end(err)
 	})
 	return nil
+}
+
+func (l *Lanes[T]) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.under++; l.under == 1 {
+		l.idle = make(chan struct{})
+	}
+}
+
+func (l *Lanes[T]) end(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.failed++
+	}
+	if l.under--; l.under == 0 {
+		close(l.idle)
+	}
+}
+
+// Idle returns when nothing is under way, or after so long, and says whether nothing is.
+func (l *Lanes[T]) Idle(within time.Duration) bool {
+	l.mu.Lock()
+	under, idle := l.under, l.idle
+	l.mu.Unlock()
+	if under == 0 {
+		return true
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // Wait returns when nothing is under way: how many failed that Take did not say so of, and whether any still wait, since
@@ -44,6 +89,13 @@ func (l *Lanes[T]) Wait() (failed int, waiting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed, len(l.waiting) > 0
+}
+
+// Waiting says whether any wait for their receiver.
+func (l *Lanes[T]) Waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) > 0
 }
 
 // Enter says whether there is room at a receiver. Where there is none, t waits for it.
