@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
@@ -178,6 +179,9 @@ func changed(name string, existed bool, from, to any) (*Change, error) {
 		}
 	} else if c.From, err = json.Marshal(from); err != nil || bytes.Equal(c.From, c.To) {
 		return nil, err
+	}
+	if !jsontext.Value(c.To).IsValid() {
+		return nil, fmt.Errorf("%s is no JSON that could be linked (RFC 8785): a name twice, or half a character", name)
 	}
 	if name == "rotation_webhook_url" {
 		c.From, c.To = receiverIn(c.From), receiverIn(c.To)

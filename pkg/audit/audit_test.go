@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -73,5 +74,21 @@ func TestEntriesSortByTime(t *testing.T) {
 	ids := []string{audit.NewID(now), audit.NewID(now), audit.NewID(now.Add(time.Millisecond)), audit.NewID(now.Add(time.Hour))}
 	if !slices.IsSorted(ids) || len(slices.Compact(ids)) != 4 {
 		t.Errorf("got %v", ids)
+	}
+}
+
+func TestAChangeThatCouldNotBeLinkedIsNoneThatIsMade(t *testing.T) {
+	for metadata, fit := range map[string]bool{`{"a":1,"b":[1e400,{}]}`: true, `{"a":1,"a":2}`: false, `{"a":"\ud800"}`: false, "{\"a\":\"\xff\"}": false} {
+		after := apikey.Key{ID: 1, Metadata: json.RawMessage(metadata)}
+		changes, err := audit.Diff(nil, after)
+		if (err == nil) != fit {
+			t.Errorf("%q: %v", metadata, err)
+		}
+		if err != nil {
+			continue
+		}
+		if _, err := audit.Next(audit.Link{}, audit.Entry{ID: audit.NewID(time.Now()), Changes: changes}); err != nil {
+			t.Errorf("%q cannot be linked: %v", metadata, err)
+		}
 	}
 }
