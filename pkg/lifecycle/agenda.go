@@ -75,7 +75,7 @@ func (s *Service) ofALife(r *apikey.Record, now time.Time) (a []appointment) {
 func (s *Service) ofItsOwn(r *apikey.Record, now time.Time) (a []appointment) {
 	if at := r.NextRotationAt; at != nil && r.Enabled {
 		switch {
-		case hasReceiver(r) && s.Seal != nil:
+		case s.hasReceiver(r) && s.Seal != nil:
 			a = append(a, appointment{*at, start})
 		case !equal(r.Told.RotationDue, at):
 			a = append(a, appointment{*at, remind})
@@ -178,8 +178,15 @@ func lookAgain(now time.Time, waited time.Duration) time.Time {
 	return now.Add(max(confirms, waited/4))
 }
 
-// hasReceiver says whether a successor made by schedule can be brought to someone. Nothing brings one to Secrets Manager yet.
-func hasReceiver(r *apikey.Record) bool { return r.RotationWebhookURL != nil }
+// hasReceiver says whether a successor made by schedule can be brought to someone.
+func (s *Service) hasReceiver(r *apikey.Record) bool {
+	return r.RotationWebhookURL != nil || s.reachesSecret(r)
+}
+
+// reachesSecret says whether a successor can be put into a secret.
+func (s *Service) reachesSecret(r *apikey.Record) bool {
+	return s.Secrets && r.RotationToSecretsManager
+}
 
 // lastUse is when a key was used last, or made.
 func lastUse(k *apikey.Key) time.Time {

@@ -46,27 +46,32 @@ func (s *Service) cap() time.Duration    { return cmp.Or(s.Cap, defaultCap) }
 // begin starts the rotation of a key by its schedule: it makes a successor and seals its secret, and leaves the key's end
 // alone.
 func (s *Service) begin(ctx context.Context, r apikey.Record, now time.Time) (Change, error) {
+	c, _, err := s.beginning(ctx, r, now, apikey.Handover{Until: now.Add(s.window()), Next: now})
+	return c, err
+}
+
+// beginning is the Change that makes a successor and begins to hand it over, and the successor's secret.
+func (s *Service) beginning(ctx context.Context, r apikey.Record, now time.Time, h apikey.Handover) (Change, apikey.Plaintext, error) {
 	minted := s.Format.Mint(orEmpty(r.EnvironmentID))
 	next, _ := successor(&r, minted, now, false)
-	until := now.Add(s.window())
-	next.Handover = &apikey.Handover{Until: until, Next: now}
+	next.Handover = &h
 	old := r
 	old.ReplacedByKeyID, old.NextRotationAt, old.Counted = &next.ID, nil, false
 	e, err := entry(owner(&r), now, audit.RotationStarted, &r.Key, old.Key)
 	if err != nil {
-		return Change{}, err
+		return Change{}, minted.Plaintext, err
 	}
 	c := Change{Entry: e, Update: []Update{{Record: s.stamp(old, e)}}}
 	id := handoverID(next.ID)
 	sealed, err := s.Seal.Seal(ctx, []byte(minted.Plaintext.Reveal()), id)
 	if err != nil {
-		return Change{}, unavailable(fmt.Errorf("sealing a successor: %w", err))
+		return Change{}, minted.Plaintext, unavailable(fmt.Errorf("sealing a successor: %w", err))
 	}
-	keep := until.Add(keepMargin)
+	keep := h.Until.Add(keepMargin)
 	next.Sealed = &apikey.Sealed{ID: id, Until: keep}
 	next = s.stamp(next, e)
 	c.Create, c.Replay = &next, &Replay{ID: id, KeyID: next.ID, Sealed: sealed, Until: keep}
-	return c, nil
+	return c, minted.Plaintext, nil
 }
 
 func handoverID(id apikey.ID) string { return "handover-" + id.String() }
@@ -76,6 +81,7 @@ type Parcel struct {
 	ID        string // the same for every attempt
 	Old       apikey.Key
 	New       apikey.Issued
+	Line      apikey.ID // the first of the keys that replaced one another
 	Attempt   int       // from 1 on
 	StartedAt time.Time // of the rotation
 	Next      time.Time // when the next attempt is due, if this one is not acknowledged
@@ -85,6 +91,7 @@ type Parcel struct {
 type Attempt struct {
 	how  int
 	wait time.Duration // that the receiver asks for before the next
+	part bool          // another receiver has it
 }
 
 // The ends of an attempt.
@@ -101,7 +108,10 @@ func (a Attempt) String() string {
 }
 
 // After is an attempt whose receiver asks for so much time before the next.
-func (a Attempt) After(wait time.Duration) Attempt { return Attempt{a.how, wait} }
+func (a Attempt) After(wait time.Duration) Attempt { return Attempt{a.how, wait, a.part} }
+
+// InPart is an attempt after another receiver has acknowledged what this one did not: so it is doubtful, however it ended.
+func (a Attempt) InPart() Attempt { return Attempt{a.how, a.wait, true} }
 
 // Deliver gives each successor whose delivery is due to send, until ctx nears its end or limit were tried, and remembers
 // how it went. An attempt is claimed before it is made, so that of several who deliver at once one tries; a claim whose
@@ -170,7 +180,10 @@ func (s *Service) attempt(ctx context.Context, r apikey.Record, send func(contex
 
 // receiver names whom a key's successors are brought to, so that the same is not asked too often at once.
 func receiver(r *apikey.Record) string {
-	u, err := url.Parse(orEmpty(r.RotationWebhookURL))
+	if r.RotationWebhookURL == nil {
+		return "secretsmanager" // all of them: AWS bounds how many changes of secrets an account makes in a second
+	}
+	u, err := url.Parse(*r.RotationWebhookURL)
 	if err != nil {
 		return ""
 	}
@@ -194,7 +207,7 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 	next.Handover = &h
 	gone := !r.Sealed.Until.After(now) // nothing is left to be brought
 	switch {
-	case !handoverEnd(&r).After(now) && (h.Attempts > 0 || gone || r.Over(now)): // whoever stood still for long still tries once
+	case !handoverEnd(&r).After(now) && (h.Attempts > 0 || h.Fetched || gone || r.Over(now)): // whoever stood still for long still tries once
 		c, err := s.giveUp(ctx, r, old, now, h)
 		return nil, c, err
 	case gone:
@@ -207,8 +220,8 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 	}
 	h.Attempts++
 	h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))
-	return &Parcel{ID: handoverID(id), Old: old.Key.At(now), New: apikey.Issued{Key: r.Key.At(now), Plaintext: text}, Attempt: h.Attempts,
-		StartedAt: r.CreatedAt, Next: h.Next}, s.note(r, next, now), nil
+	return &Parcel{ID: handoverID(id), Old: old.Key.At(now), New: apikey.Issued{Key: r.Key.At(now), Plaintext: text}, Line: r.Line(),
+		Attempt: h.Attempts, StartedAt: r.CreatedAt, Next: h.Next}, s.note(r, next, now), nil
 }
 
 // handing returns a successor that is being handed over, and its predecessor.
@@ -252,8 +265,8 @@ func (s *Service) attempted(ctx context.Context, p *Parcel, how Attempt) (Change
 		return Change{}, errNothingToDo
 	}
 	next, h := r, *r.Handover
-	h.Claimed, h.Doubt = nil, h.Doubt || how.how == Doubtful.how
-	if h.Gone = how == Gone; h.Gone {
+	h.Claimed, h.Doubt = nil, h.Doubt || how.how == Doubtful.how || how.part
+	if h.Gone = how.how == Gone.how; h.Gone {
 		return s.giveUp(ctx, r, old, now, h)
 	}
 	if asked := now.Add(how.wait); asked.After(h.Next) {
@@ -292,12 +305,15 @@ func endHandover(r *apikey.Record) []apikey.Sealed {
 // taking it away could lock its owner out, and so could relying on it. Otherwise it is revoked, and the old key is as it
 // was.
 func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Time, h apikey.Handover) (Change, error) {
-	next := r
+	next, used := r, r.LastUsedAt != nil
 	switch {
-	case r.LastUsedAt != nil:
+	case used && s.useTells(&r):
 		return s.delivered(r, old, now, audit.Rotated)
-	case h.Doubt && !r.Over(now):
+	case (h.Doubt || used) && !r.Over(now):
 		h.Until = now.Add(s.window())
+		if h.Fetched {
+			h.Next = h.Until
+		}
 		next.Handover = &h
 		c := s.tell(r, next, now, audit.RotationDue, change("unconfirmed_key_id", r.ID))
 		c.Entry.KeyID = &old.ID
@@ -316,6 +332,12 @@ func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Tim
 		return Change{}, err
 	}
 	return s.abandon(ctx, &r, next, old, e)
+}
+
+// useTells says whether a successor that is used has come to all who are to have it. Not where there are two, nor where it
+// waits in a secret beside the key that those who read the secret still get.
+func (s *Service) useTells(r *apikey.Record) bool {
+	return !r.Handover.Fetched && !(r.RotationWebhookURL != nil && s.reachesSecret(r))
 }
 
 // withdraw ends the handover of a successor that is revoked for another reason.

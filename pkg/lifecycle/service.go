@@ -50,6 +50,7 @@ type Service struct {
 	Quiet      time.Duration // without use, after which it lives no longer; 0: 1 hour
 	StaleAfter time.Duration // without use, after which a key is told of; 0: never
 
+	Secrets          bool // whoever delivers reaches Secrets Manager; else keys that are to go there alone are reminders
 	LoopbackWebhooks bool // development: notices may go to this machine
 
 	rest  func(context.Context) error   // instead of pause, for tests that step through what meets
