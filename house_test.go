@@ -25,6 +25,7 @@ const (
 	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge github.com/aws/smithy-go"
 	streams = aws + " github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
+	vault   = "github.com/aws/aws-sdk-go-v2/service/secretsmanager github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
 	ulid    = "github.com/oklog/ulid/v2"
@@ -89,6 +90,9 @@ var house = map[string]struct{ rooms, outside string }{
 	// What brings successors made by schedule to the owners of their predecessors.
 	"pkg/deliver": {"lifecycle webhook", ""},
 
+	// The secrets of AWS Secrets Manager: successors go there, and it has its own rotations made.
+	"pkg/secrets": {"apikey lifecycle verify amazon deliver", vault},
+
 	// What was written into the audit trail, on its way to its chain, to a bus and to subscribers; the bus.
 	"pkg/publish": {"audit event", ""},
 	"pkg/bus":     {"publish amazon", events},
@@ -96,29 +100,30 @@ var house = map[string]struct{ rooms, outside string }{
 
 	// The wiring. Only it knows every room.
 	"pkg/app":       {rooms, ""},
-	"cmd/latchkeyd": {"app bus stream", ""},
+	"cmd/latchkeyd": {"app bus secrets stream", ""},
 
 	// The operators' command, and what a deployed stack says of itself.
 	"pkg/stack":    {"", cloud},
 	"cmd/latchkey": {"apikey app audit bus stack", kong},
 
 	// One Lambda for each endpoint.
-	"functions/archive":      {"app gateway", ""},
-	"functions/audit":        {"app gateway", ""},
-	"functions/authorizer":   {"app gateway", ""},
-	"functions/create":       {"app gateway", ""},
-	"functions/deliver":      {"app gateway", ""},
-	"functions/get":          {"app gateway", ""},
-	"functions/list":         {"app gateway", ""},
-	"functions/organization": {"app gateway", ""},
-	"functions/publish":      {"app gateway bus", ""},
-	"functions/reactivate":   {"app gateway", ""},
-	"functions/revoke":       {"app gateway", ""},
-	"functions/rotate":       {"app gateway", ""},
-	"functions/sweep":        {"app gateway", ""},
-	"functions/update":       {"app gateway", ""},
-	"functions/verify":       {"app gateway", ""},
-	"functions/webhooks":     {"app gateway", ""},
+	"functions/archive":        {"app gateway", ""},
+	"functions/audit":          {"app gateway", ""},
+	"functions/authorizer":     {"app gateway", ""},
+	"functions/create":         {"app gateway", ""},
+	"functions/deliver":        {"app gateway secrets", ""},
+	"functions/get":            {"app gateway", ""},
+	"functions/list":           {"app gateway", ""},
+	"functions/organization":   {"app gateway", ""},
+	"functions/publish":        {"app gateway bus", ""},
+	"functions/reactivate":     {"app gateway", ""},
+	"functions/revoke":         {"app gateway", ""},
+	"functions/rotate":         {"app gateway", ""},
+	"functions/secretsmanager": {"app gateway secrets", ""},
+	"functions/sweep":          {"app gateway", ""},
+	"functions/update":         {"app gateway", ""},
+	"functions/verify":         {"app gateway", ""},
+	"functions/webhooks":       {"app gateway", ""},
 
 	// What the authorizer's Lambda costs, beside bootstraps that do less.
 	"bench/lambda": {"apikey app caller dynamo lifecycle verify", aws},

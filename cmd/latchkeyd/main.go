@@ -13,6 +13,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/app"
 	"github.com/latchkey/latchkey/pkg/bus"
+	"github.com/latchkey/latchkey/pkg/secrets"
 	"github.com/latchkey/latchkey/pkg/stream"
 )
 
@@ -20,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := app.Latchkeyd(ctx, app.Process{Args: os.Args[1:], Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr,
-		Clients: app.Clients{Bus: bus.Open, Streams: stream.Open}})
+		Clients: app.Clients{Bus: bus.Open, Secrets: secrets.Open, Streams: stream.Open}})
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "latchkeyd:", err)
 		os.Exit(1)

@@ -321,3 +321,30 @@ func TestAKilledDeliveryIsMadeAgainWithTheSameIDAndTheSameKey(t *testing.T) {
 	happened(t, d, old.ID, "rotated")
 	silent(t, d, []string{first.Data.Plaintext})
 }
+
+func TestASuccessorIsPutIntoTheSecretOfItsLine(t *testing.T) {
+	t.Parallel()
+	s, aws := newTables(t), keytest.NewSecretsManager(t)
+	start := func(ahead string) *keytest.Daemon {
+		environment := append(s.environment(), "LATCHKEY_SECRETS_MANAGER=true", "LATCHKEY_SECRETSMANAGER_ENDPOINT="+aws.URL)
+		return keytest.StartIn(t, environment, "-dev", "-dynamodb", s.endpoint, "-clock-offset", ahead)
+	}
+	d := start("0s")
+	old := d.Create(map[string]any{"project_id": "shop", "name": "kept", "rotation_interval_days": 1, "rotation_to_secrets_manager": true})
+	d.Stop()
+	d = start("24h30m")
+	var value string
+	eventually(t, "the secret", func() bool {
+		value, _ = aws.Value("latchkey/org_dev/" + old.ID)
+		return value != ""
+	})
+	var held struct{ Key string }
+	keytest.Answer{Body: []byte(value)}.Into(t, &held)
+	for name, key := range map[string]string{"old": old.Plaintext, "new": held.Key} {
+		if status := d.Authorize(key); status != 200 {
+			t.Errorf("the %s key: %d", name, status)
+		}
+	}
+	happened(t, d, old.ID, "rotated")
+	silent(t, d, []string{held.Key})
+}

@@ -7,10 +7,14 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/app"
 	"github.com/latchkey/latchkey/pkg/gateway"
+	"github.com/latchkey/latchkey/pkg/secrets"
 )
 
 func main() {
 	a, err := app.Lambda(os.Getenv, os.Stderr)
+	if err == nil {
+		err = a.ReachSecrets(os.Getenv, app.Clients{Secrets: secrets.Open})
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "deliver:", err)
 		os.Exit(1)

@@ -71,7 +71,8 @@ func New(store Store, s Settings, now func() time.Time, log *slog.Logger) (*App,
 		return nil, err
 	}
 	keys := &lifecycle.Service{Store: store, Plans: s.Plans, Format: format, Now: now, Grace: s.Grace, DefaultPlan: s.DefaultPlan,
-		AllowedScopes: s.AllowedScopes, Window: s.Window, Cap: s.Cap, Quiet: s.Quiet, StaleAfter: s.StaleAfter, Senders: senders}
+		AllowedScopes: s.AllowedScopes, Window: s.Window, Cap: s.Cap, Quiet: s.Quiet, StaleAfter: s.StaleAfter, Senders: senders,
+		Secrets: s.SecretsManager}
 	verifier := &verify.Verifier{Store: store, Format: format, Now: now}
 	api := &httpapi.API{Keys: keys, Verifier: verifier, Log: log, Now: now, TrustedHops: s.TrustedHops, AllowedOrigins: s.AllowedOrigins,
 		PeopleOnly: s.PeopleOnly, KeysShapeScopes: s.KeysShapeScopes}

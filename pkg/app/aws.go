@@ -39,3 +39,24 @@ func (a *App) sealByKMS(getenv func(string) string) error {
 	a.Keys.Seal = sealer
 	return nil
 }
+
+// ReachSecrets has deliveries brought to Secrets Manager (at LATCHKEY_SECRETSMANAGER_ENDPOINT, if it is not AWS's own), if the
+// settings say so. It is for the function that delivers; others need not hold what speaks to Secrets Manager.
+func (a *App) ReachSecrets(getenv func(string) string, clients Clients) error {
+	return a.reachSecrets(clients, SecretsManager(getenv))
+}
+
+func (a *App) reachSecrets(clients Clients, at amazon.Access) (err error) {
+	if !a.Settings.SecretsManager {
+		return nil
+	}
+	if a.Deliverer.Vault, err = clients.Secrets(at); err != nil {
+		return fmt.Errorf("LATCHKEY_SECRETS_MANAGER or LATCHKEY_SECRETSMANAGER_ENDPOINT: %w", err)
+	}
+	return nil
+}
+
+// SecretsManager is how to speak to Secrets Manager, at LATCHKEY_SECRETSMANAGER_ENDPOINT if it is not AWS's own.
+func SecretsManager(getenv func(string) string) amazon.Access {
+	return access(getenv, getenv("LATCHKEY_SECRETSMANAGER_ENDPOINT"))
+}

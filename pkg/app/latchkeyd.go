@@ -146,6 +146,9 @@ func (d *daemon) open(ctx context.Context, url string) (err error) {
 	} else if err := d.app.sealByKMS(d.process.Getenv); err != nil {
 		return err
 	}
+	if err := d.app.reachSecrets(d.process.Clients, d.access(d.process.Getenv("LATCHKEY_SECRETSMANAGER_ENDPOINT"))); err != nil {
+		return err
+	}
 	if d.publisher, err = d.app.publisher(d.process.Clients, d.access(d.process.Getenv("LATCHKEY_EVENTBRIDGE_ENDPOINT"))); err != nil {
 		return err
 	}

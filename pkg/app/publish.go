@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/latchkey/latchkey/pkg/amazon"
+	"github.com/latchkey/latchkey/pkg/deliver"
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/event"
 	"github.com/latchkey/latchkey/pkg/memory"
@@ -22,6 +23,7 @@ const releasePatience = 2 * time.Second
 // and slower to start that holds it, used or not, so a main hands in those that it needs, and this package imports none.
 type Clients struct {
 	Bus     func(access amazon.Access, name string) (publish.Bus, error) // see bus.Open
+	Secrets func(access amazon.Access) (deliver.Vault, error)            // see secrets.Open
 	Streams func(access amazon.Access) (dynamo.Streams, error)           // see stream.Open
 }
 

@@ -39,11 +39,14 @@ type Settings struct {
 	KeysShapeScopes                []string      // management scopes of keys made at /v1/keys, as far as their maker holds them; default none
 	Window, Cap, Quiet, StaleAfter time.Duration // of scheduled rotations and notices: see lifecycle.Service
 
+	SecretsManager bool // keys may be brought to AWS Secrets Manager; default no
+
 	SealingKeyID string // of KMS, for what an Idempotency-Key keeps; default none, and then none is taken
 }
 
 // ReadSettings reads LATCHKEY_BRAND, LATCHKEY_RETIRED_BRANDS (comma separated), LATCHKEY_GRACE_SECONDS,
-// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_CHAIN_TABLE, LATCHKEY_EVENT_BUS, LATCHKEY_LOG_LEVEL, and for the authorizer
+// LATCHKEY_TRUSTED_HOPS, LATCHKEY_ALLOWED_ORIGINS (comma separated), LATCHKEY_KEYS_TABLE, LATCHKEY_AUDIT_TABLE, LATCHKEY_CHAIN_TABLE, LATCHKEY_EVENT_BUS,
+// LATCHKEY_SECRETS_MANAGER ("true" or "false"), LATCHKEY_LOG_LEVEL, and for the authorizer
 // LATCHKEY_SCOPES (comma separated) and LATCHKEY_ANSWER ("simple" or "policy"). Of who may do what it reads LATCHKEY_ISSUERS
 // (see oidc.Parse), LATCHKEY_MANAGEMENT_AUTH ("any" or "jwt"), LATCHKEY_PLANS (see plan.Parse), LATCHKEY_DEFAULT_PLAN,
 // LATCHKEY_ALLOWED_SCOPES and LATCHKEY_KEYS_SHAPE_SCOPES (comma separated), and LATCHKEY_SEALING_KEY_ID. What is ill-formed is an error
@@ -75,6 +78,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	}
 	if level := getenv("LATCHKEY_LOG_LEVEL"); level != "" && s.LogLevel.UnmarshalText([]byte(level)) != nil {
 		return s, fmt.Errorf("LATCHKEY_LOG_LEVEL is %q: it must be debug, info, warn or error", level)
+	}
+	if s.SecretsManager, err = yesOrNo(getenv, "LATCHKEY_SECRETS_MANAGER"); err != nil {
+		return s, err
 	}
 	if err := s.readAuthorizer(getenv); err != nil {
 		return s, err
@@ -173,6 +179,17 @@ func list(text string) (items []string) {
 		}
 	}
 	return items
+}
+
+func yesOrNo(getenv func(string) string, name string) (bool, error) {
+	switch text := getenv(name); text {
+	case "true":
+		return true, nil
+	case "", "false":
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s is %q: it must be true or false", name, text)
+	}
 }
 
 func wholeNumber(getenv func(string) string, name string, otherwise, least, most int) (int, error) {

@@ -4,7 +4,8 @@
 // [Serve] is for the functions behind an API: one proxy event becomes one request of an http.Handler. [Authorizer] stands
 // before an API: it asks verify about the key of an event, and tells the API what it may rely on. [Admitted] is how a
 // function of the management API learns what the authorizer decided. [Scheduled] is for the functions that a clock starts,
-// [Streamed] for those that are brought what a table's stream tells.
+// [Streamed] for those that are brought what a table's stream tells,
+// [Asked] for those that another service of AWS calls with a question of its own.
 //
 // It promises that the decision comes from the authorizer's context of the event alone, which no header, query or body
 // can touch; that a request without a decision is refused; and that what cannot be read, or not in time, lets nobody in.
@@ -14,6 +15,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -57,6 +59,18 @@ func (h Handler) inTime(ctx context.Context, event json.RawMessage) (answer any,
 // run is Lambda's, which tries again once and then puts it into the queue of failures.
 func Scheduled(run func(context.Context) error) Handler {
 	return func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, run(ctx) }
+}
+
+// Asked gives what each event says, as JSON, to do. It is for functions that another service of AWS calls with a question of
+// its own form. One that cannot be read is an error, whose text holds nothing of it.
+func Asked[T any](do func(context.Context, T) error) Handler {
+	return func(ctx context.Context, raw json.RawMessage) (any, error) {
+		var asked T
+		if json.Unmarshal(raw, &asked) != nil {
+			return nil, errors.New("the event cannot be read")
+		}
+		return nil, do(ctx, asked)
+	}
 }
 
 // headers is what an event says of them: every value where it lists them, under the one spelling of the name. What the

@@ -58,6 +58,7 @@ PERMISSIONS = {
     "Webhooks": SIGN | TOLD_OF | {("Query", KEYS, "V#*")},
     "Sweep": RUN | {("PutItem", KEYS, "I#*"), SEAL},
     "Deliver": RUN | SIGN | TOLD_OF | {("GetItem", KEYS, "I#*")} | of_secrets("CreateSecret", "TagResource", "PutSecretValue"),
+    "SecretsManager": CHANGE | READ | REPLAY | {("GetItem", KEYS, "K#*")} | of_secrets("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"),
     "Publish": {("DescribeStream", STREAM, ""), ("GetShardIterator", STREAM, ""), ("GetRecords", STREAM, ""), ("ListStreams", "*", ""),
                 ("sqs:SendMessage", UNPUBLISHED, "")} | LINK | {("GetItem", KEYS, "W#*"), ("PutItem", KEYS, "V#*"), ("events:PutEvents", BUS, "")},
     "Verify": READ | {("UpdateItem", KEYS, "K#*")},
@@ -381,6 +382,9 @@ def secrets(resources):
         told = r["Properties"].get("Environment", {}).get("Variables", {}).get("LATCHKEY_SECRETS_MANAGER")
         if told != {"Ref": "DeliverToSecretsManager"}:
             yield f"{name} is told of Secrets Manager as {told}"
+    if not any(r["Properties"]["FunctionName"] == {"Ref": "SecretsManager"} and r["Properties"]["Principal"] == "secretsmanager.amazonaws.com"
+               for r in of_type(resources, "AWS::Lambda::Permission").values()):
+        yield "Secrets Manager may not call its function"
 
 
 def schedules(resources):

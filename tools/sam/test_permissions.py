@@ -64,6 +64,8 @@ MAY = [
     ("Deliver", "PutItem", put("V#org_1", "keys")),
     ("Deliver", "secretsmanager:CreateSecret", {"Name": "latchkey/org_1/key_1", "Tags": [{"Key": "x", "Value": "y"}]}),
     ("Deliver", "secretsmanager:PutSecretValue", {"SecretId": "latchkey/org_1/key_1"}),
+    ("SecretsManager", "secretsmanager:GetSecretValue", {"SecretId": ARN}),
+    ("SecretsManager", "GetItem", key("I#1")),
     ("Publish", "ListStreams", {"TableName": "audit"}),
     ("Publish", "DescribeStream", of_stream("StreamArn")),
     ("Publish", "GetRecords", of_stream("ShardIterator")),
@@ -114,6 +116,7 @@ MAY_NOT = {
     "Sweep may not GetRecords Audit/stream": ("Sweep", "GetRecords", of_stream("ShardIterator")),
     "Deliver may not secretsmanager:GetSecretValue Secrets latchkey/org_1/key_1": ("Deliver", "secretsmanager:GetSecretValue", {"SecretId": ARN}),
     "Deliver may not secretsmanager:PutSecretValue Secrets other": ("Deliver", "secretsmanager:PutSecretValue", {"SecretId": "other"}),
+    "SecretsManager may not secretsmanager:CreateSecret Secrets latchkey/org_1/key_1": ("SecretsManager", "secretsmanager:CreateSecret", {"Name": "latchkey/org_1/key_1"}),
     "Sweep may not secretsmanager:PutSecretValue Secrets latchkey/org_1/key_1": ("Sweep", "secretsmanager:PutSecretValue", {"SecretId": ARN}),
     "Organization may not UpdateItem Audit org_1": ("Organization", "TransactWriteItems", {"TransactItems": [{"Update": key("org_1", "audit")}]}),
 }
