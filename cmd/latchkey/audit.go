@@ -19,7 +19,7 @@ import (
 type trail struct {
 	Export  export `cmd:"" help:"Write every entry and every link of an organization's audit trail, as JSON Lines."`
 	Verify  proof  `cmd:"" help:"Prove offline what an export says, or name the first link that is broken."`
-	Publish repair `cmd:"" help:"Link and announce now the entries of a trail that never were."`
+	Publish repair `cmd:"" help:"Link and announce now the entries of a trail that have no link."`
 }
 
 type export struct {
@@ -140,7 +140,7 @@ type repair struct {
 	where
 	Organization string `help:"The organization's id." default:"main"`
 	Since        string `help:"Send again also what has a link, from then on: 2026-11-22, or 2026-11-22T10:00:00Z. Whoever had it knows it by its id." placeholder:"TIME"`
-	DryRun       bool   `help:"Only name the entries."`
+	DryRun       bool   `help:"Only name the entries, and publish none."`
 }
 
 // Run names the entries that have no link, or were to be sent again, and publishes them: whoever runs the service says by it that they are genuine.
@@ -162,10 +162,13 @@ func (p *repair) Run() error {
 	for _, e := range entries {
 		fmt.Println(e.ID, e.At.Format(time.RFC3339), e.Action)
 	}
-	done := 0
-	if !p.DryRun {
-		err = a.PublishEntries(ctx, getenv, app.Clients{Bus: bus.Open}, entries, func(n int) { done = n })
+	const younger = "What is younger than five minutes is left out."
+	if p.DryRun {
+		fmt.Fprintf(os.Stderr, "%d entries of %s would be published. %s\n", len(entries), p.Organization, younger)
+		return nil
 	}
-	fmt.Fprintf(os.Stderr, "%d of %d entries were published.\n", done, len(entries))
+	done := 0
+	err = a.PublishEntries(ctx, getenv, app.Clients{Bus: bus.Open}, entries, func(n int) { done = n })
+	fmt.Fprintf(os.Stderr, "%d of %d entries of %s were published. %s\n", done, len(entries), p.Organization, younger)
 	return err
 }

@@ -129,7 +129,7 @@ func TestAnExportIsProvenOfflineAndTamperingWithTheTablesIsNot(t *testing.T) {
 	}
 	r.exports("--since", "2020-11-24T12:00:00Z") // link 2, and with link 3 an older entry
 	r.proves("proven, links 2 to 7")
-	if _, said, code := r.runs("audit", "export", "--dynamodb", r.endpoint, "--organization", "acme", "--since", "2030-01-01"); code != 1 || !strings.Contains(said, "nothing of an organization acme") {
+	if _, said, code := r.runs("audit", "export", "--dynamodb", r.endpoint, "--organization", "acme", "--since", "2030-01-01"); code != 1 || !strings.Contains(said, "nothing of an organization acme from 2030-01-01") {
 		t.Errorf("of nothing: exit %d, %s", code, said)
 	}
 
@@ -184,7 +184,7 @@ func TestWhatWasNeverPublishedIsLinkedBehindTheOthers(t *testing.T) {
 		}
 		return out
 	}
-	if out := publish("0 of 2 entries", "--dry-run"); !strings.Contains(out, lost[0].ID) || !strings.Contains(out, lost[1].ID) || strings.Contains(out, now.ID) {
+	if out := publish("2 entries of acme would be", "--dry-run"); !strings.Contains(out, lost[0].ID) || !strings.Contains(out, lost[1].ID) || strings.Contains(out, now.ID) {
 		t.Errorf("it names %s", out)
 	}
 	r.exports()
@@ -197,9 +197,12 @@ func TestWhatWasNeverPublishedIsLinkedBehindTheOthers(t *testing.T) {
 		t.Errorf("the chain ends with %v, %v", links, err)
 	}
 	publish("0 of 0 entries")
+	if _, said, code := r.runs("audit", "publish", "--dynamodb", r.endpoint, "--organization", "acmee"); code != 1 || !strings.Contains(said, "nothing of an organization acmee") {
+		t.Errorf("of nobody: exit %d, %s", code, said)
+	}
 
 	// What has a link and may have got no further is named again, in the order of the chain.
-	out := publish("0 of 5 entries", "--dry-run", "--since", "2000-01-01")
+	out := publish("5 entries of acme would be", "--dry-run", "--since", "2000-01-01")
 	var order []string
 	if links, _, err = r.store.Links(t.Context(), "acme", 0, 9); err != nil {
 		t.Fatal(err)

@@ -30,12 +30,20 @@ func (a *App) ExportAudit(ctx context.Context, organizationID string, since time
 		err = x.writeEntries(ctx, oldest)
 	}
 	if err == nil && x.links+x.entries == 0 {
-		err = fmt.Errorf("there is nothing of an organization %s", organizationID)
+		err = nothing(organizationID, since)
 	}
 	if err != nil {
 		return fmt.Errorf("exporting the audit trail: %w", err)
 	}
 	return out.Flush()
+}
+
+// nothing says that there is none of a trail, as far as it was asked for.
+func nothing(organizationID string, since time.Time) error {
+	if since.IsZero() {
+		return fmt.Errorf("there is nothing of an organization %s", organizationID)
+	}
+	return fmt.Errorf("there is nothing of an organization %s from %s on", organizationID, since.Format(time.RFC3339))
 }
 
 // exporting is one export.
@@ -99,6 +107,7 @@ func (x *exporting) writeEntries(ctx context.Context, oldest string) error {
 // Untold is the entries of an organization's trail that have no link although they are older than audit.Lag: the younger
 // ones are about to get theirs. With a since that is not zero it is also those from then on that have one, since it may be the
 // bus that did not take them. They come in the order of the chain, and those without a link behind it, the oldest first.
+// An organization without a single link or entry is an error.
 func (a *App) Untold(ctx context.Context, organizationID string, since, now time.Time) ([]audit.Entry, error) {
 	places, after := map[string]int64{}, int64(0)
 	for more := true; more; {
@@ -112,6 +121,7 @@ func (a *App) Untold(ctx context.Context, organizationID string, since, now time
 		}
 	}
 	var untold []audit.Entry
+	there := len(places)
 	q := lifecycle.EntryQuery{OrganizationID: organizationID, Before: audit.FirstID(now.Add(-audit.Lag)), Limit: trailPage}
 	for more := true; more; {
 		var page []audit.Entry
@@ -119,11 +129,15 @@ func (a *App) Untold(ctx context.Context, organizationID string, since, now time
 		if page, more, err = a.Store.Entries(ctx, q); err != nil {
 			return nil, fmt.Errorf("reading the trail: %w", err)
 		}
+		there += len(page)
 		for _, e := range page {
 			if q.Before = e.ID; places[e.ID] == 0 || !since.IsZero() && e.ID >= audit.FirstID(since) {
 				untold = append(untold, e)
 			}
 		}
+	}
+	if there == 0 {
+		return nil, nothing(organizationID, time.Time{})
 	}
 	slices.Reverse(untold)
 	slices.SortStableFunc(untold, func(a, b audit.Entry) int {

@@ -81,10 +81,14 @@ func (v *Verdict) chain(say func(string, ...any)) {
 		}
 	} else if v.Links > 0 {
 		say("Every link holds: no entry of theirs was changed, deleted, or put in another order.")
+	} else if v.Entries > 0 {
+		say("Entries alone prove nothing. Give their links too: the pages of /v1/audit/chain, or an export, which has both.")
 	}
 	say("%s, %s.", some(v.Links, "link", "links"), some(v.Entries, "entry", "entries"))
-	if v.Links > 0 {
+	if v.Proven() {
 		say("Head: %s", printable(v.Head.String()))
+	} else if v.Links > 0 {
+		say("Head, not proven and not one to keep: %s", printable(v.Head.String()))
 	}
 	if v.First > 1 {
 		say("These files begin with link %d: of what came before it nothing is proven.", v.First)

@@ -106,6 +106,11 @@ func check(t testing.TB, export []byte, heads ...audit.Head) []audit.Verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, v := range verdicts { // only what is proven has a head to keep
+		if strings.Contains(v.String(), "\n  Head: ") != v.Proven() {
+			t.Errorf("proven: %v; got %s", v.Proven(), v.String())
+		}
+	}
 	return verdicts
 }
 
@@ -366,7 +371,7 @@ func TestAnEntryTooNewForALinkIsToldAndNotCalledBroken(t *testing.T) {
 	if v := verdict(t, lines(append(old, s.links...)...)); v.Proven() || len(v.Inserted) != 1 {
 		t.Errorf("older than the lag: %s", v.String())
 	}
-	if v := verdict(t, lines(s.entries...)); v.Proven() || !strings.Contains(v.String(), "NOTHING IS PROVEN") {
+	if v := verdict(t, lines(s.entries...)); v.Proven() || !strings.Contains(v.String(), "NOTHING IS PROVEN") || !strings.Contains(v.String(), "Give their links too") {
 		t.Errorf("without a link: %s", v.String())
 	}
 }
@@ -378,16 +383,16 @@ func TestWhatIsNoExportIsRefusedWithItsPlace(t *testing.T) {
 		"an error's answer":   {`{"type":"about:blank","status":401}`, "neither an audit entry nor a link"},
 		"a number":            {"7", "neither"},
 		"null":                {e + "null", "neither"},
-		"no JSON":             {e + "<html>", "invalid character"},
+		"no JSON":             {e + "<html>", "not an export or a page of the API"},
 		"cut in an entry":     {e[:40], "unexpected EOF"},
 		"cut in an array":     {"[" + e, "unexpected EOF"},
 		"a member twice":      {strings.Replace(e, `{"id"`, `{"id":"x","id"`, 1), "duplicate"},
 		"an entry of nobody":  {strings.Replace(e, `"acme"`, `""`, 1), "neither"},
 		"a link of later":     {strings.Replace(l, `{`, `{"version":2,`, 1), "later version"},
 		"a link without hash": {strings.Replace(l, `"hash"`, `"Hash"`, 1), "no proper hash"},
-		"link 0":              {strings.Replace(l, `:1,`, `:0,`, 1), "a member that no link has so"},
+		"link 0":              {strings.Replace(l, `:1,`, `:0,`, 1), "no proper sequence"},
 		"link 1.0":            {strings.Replace(l, `:1,`, `:1.0,`, 1), "no proper sequence"},
-		"an upper-case hash":  {strings.Replace(l, `"hash":"`, `"hash":"A`, 1), "a member that no link has so"},
+		"an upper-case hash":  {strings.Replace(l, `"hash":"`, `"hash":"A`, 1), "no proper hash"},
 		"a terminal's escape": {`{"a":"\u001b[2J` + "\u009b2J" + `"}`, `\u009b`},
 	} {
 		var x audit.Export

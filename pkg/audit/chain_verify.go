@@ -47,7 +47,7 @@ func (x *Export) Read(r io.Reader) error {
 		switch kind := d.PeekKind(); kind {
 		case '[', ']':
 			if _, err := d.ReadToken(); err != nil {
-				return err
+				return unread(err)
 			}
 		default:
 			value, err := d.ReadValue()
@@ -55,13 +55,21 @@ func (x *Export) Read(r io.Reader) error {
 				return nil
 			}
 			if err != nil {
-				return err
+				return unread(err)
 			}
 			if err := x.add(value); err != nil {
 				return fmt.Errorf("before byte %d: %w: %s", d.InputOffset(), err, beginning(value))
 			}
 		}
 	}
+}
+
+// unread says of what could not be parsed what it should have been.
+func unread(err error) error {
+	if _, is := errors.AsType[*jsontext.SyntacticError](err); is {
+		return fmt.Errorf("this is not an export or a page of the API, or not all of it: %w", err)
+	}
+	return err
 }
 
 // beginning is enough of a value to be known again.
@@ -101,17 +109,26 @@ var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // readLink takes a link that has these members, spelt so, and no others: what a link says is compared, not guessed.
 func readLink(members map[string]json.RawMessage) (l Link, err error) {
+	improper := func(name string) (Link, error) { return l, fmt.Errorf("this link has no proper %s", name) }
 	for name, into := range map[string]any{"organization_id": &l.OrganizationID, "sequence": &l.Sequence, "entry_id": &l.EntryID,
 		"previous": &l.Previous, "hash": &l.Hash} {
 		if json.Unmarshal(members[name], into) != nil {
-			return l, fmt.Errorf("this link has no proper %s", name)
+			return improper(name)
 		}
 	}
 	switch {
 	case len(members) != 5:
 		return l, errors.New("this link has other members than links have; it may be of a later version of Latchkey")
-	case l.OrganizationID == "", l.Sequence < 1, l.EntryID == "", !hashForm.MatchString(l.Previous), !hashForm.MatchString(l.Hash):
-		return l, errors.New("this link has a member that no link has so")
+	case l.OrganizationID == "":
+		return improper("organization_id")
+	case l.Sequence < 1:
+		return improper("sequence")
+	case l.EntryID == "":
+		return improper("entry_id")
+	case !hashForm.MatchString(l.Previous):
+		return improper("previous")
+	case !hashForm.MatchString(l.Hash):
+		return improper("hash")
 	}
 	return l, nil
 }
