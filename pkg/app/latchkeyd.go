@@ -77,7 +77,7 @@ func parseOptions(p Process) (o options, err error) {
 	flags.StringVar(&o.dynamodb, "dynamodb", "", "`URL` of DynamoDB, such as http://127.0.0.1:8000; without it everything is in memory and gone at the end")
 	flags.StringVar(&o.readyFile, "ready-file", "", "`path` of a JSON file to write once the service serves")
 	flags.DurationVar(&o.clockOffset, "clock-offset", 0, "development mode: how far the clock is ahead, such as 25h")
-	flags.BoolVar(&o.toLoopback, "webhooks-to-loopback", false, "development mode: notices may go to receivers on this machine, also by http")
+	flags.BoolVar(&o.toLoopback, "webhooks-to-loopback", false, "development mode: events and notices may go to receivers on this machine, also by http")
 	if err := flags.Parse(p.Args); err != nil {
 		return o, err
 	}
