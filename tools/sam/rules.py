@@ -31,8 +31,9 @@ RUN = CHANGE | READ | {("Query", DUE, ""), ("sqs:SendMessage", FAILURES, "")}
 SIGN = PLAN | {("UpdateItem", KEYS, "O#*"), ("PutItem", AUDIT, ""), SEAL, UNSEAL}
 SCHEDULED = {"Sweep", "Deliver"}
 
-# Keys may be kept in secrets of one beginning, whose names follow from the keys'.
+
 def of_secrets(*actions):
+    """Keys may be kept in secrets of one beginning, whose names follow from the keys'."""
     return {("secretsmanager:" + a, SECRETS, "latchkey/*") for a in actions}
 
 
