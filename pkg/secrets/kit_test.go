@@ -214,7 +214,7 @@ func token(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n
 
 // failAt has the n-th call from now on fail, before it takes effect or after; of Secrets Manager with it the two that the SDK
 // tries again. failed counts what failed.
-func (w *world) failAt(who string, n int, after bool) bool {
+func (w *world) failAt(who string, n int, after bool) {
 	w.failed = 0
 	if who == "the store" {
 		at := 0
@@ -225,7 +225,7 @@ func (w *world) failAt(who string, n int, after bool) bool {
 			w.failed++
 			return storetest.Fault{Err: storetest.ErrLost, After: after}
 		}
-		return true
+		return
 	}
 	at := 0
 	w.aws.Fail(func(string) keytest.SecretsFault {
@@ -235,7 +235,6 @@ func (w *world) failAt(who string, n int, after bool) bool {
 		w.failed++
 		return keytest.SecretsFault{Lost: true, After: after}
 	})
-	return true
 }
 
 // looks is what a door would say of a key, which is not thereby used.

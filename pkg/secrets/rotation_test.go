@@ -324,7 +324,7 @@ func TestARotationThatFailsAnywhereIsMadeGoodByItsRepetition(t *testing.T) {
 				w := newWorld(t)
 				k, name := w.kept()
 				at := w.aws.Begin(name, token(1))
-				fails = w.failAt(who, n, after)
+				w.failAt(who, n, after)
 				for try := 0; try < 12 && w.walk(k, name, at) != nil; try++ {
 					w.now = w.now.Add(time.Hour)
 					w.sweeps()

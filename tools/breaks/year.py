@@ -11,9 +11,9 @@ from broken import go_test
 # What each break is called, the file, what stands there, and what is to stand there instead.
 BREAKS = [
     ("the old key's end is set before its successor is delivered", "pkg/lifecycle/handover.go", "	e, err := entry(owner(&r), now, audit.RotationStarted", "	endGrace(&old.Key, now.Add(s.cap()))\n	e, err := entry(owner(&r), now, audit.RotationStarted"),
-    ("a successor that may have arrived is abandoned", "pkg/lifecycle/handover.go", "case h.Doubt && !r.Over(now):", "case false:"),
-    ("a successor that may have arrived counts as delivered", "pkg/lifecycle/handover.go", "case r.LastUsedAt != nil:", "case r.LastUsedAt != nil || h.Doubt:"),
-    ("a successor in use does not count as delivered", "pkg/lifecycle/handover.go", "case r.LastUsedAt != nil:", "case false:"),
+    ("a successor that may have arrived is abandoned", "pkg/lifecycle/handover.go", "case (h.Doubt || used) && !r.Over(now):", "case false:"),
+    ("a successor that may have arrived counts as delivered", "pkg/lifecycle/handover.go", "case used && s.useTells(&r):", "case used || h.Doubt:"),
+    ("a successor in use does not count as delivered", "pkg/lifecycle/handover.go", "case used && s.useTells(&r):", "case false:"),
     ("an attempt that nobody spoke of again is certain", "pkg/lifecycle/handover.go", "h.Claimed, h.Doubt = nil, true", "h.Claimed = nil"),
     ("an unanswered attempt is certain", "pkg/lifecycle/handover.go", "h.Claimed, h.Doubt = nil, h.Doubt || how.how == Doubtful.how", "h.Claimed = nil"),
     ("attempts are not claimed", "pkg/lifecycle/handover.go", "h.Claimed, h.Next = new(now.Add(claimTime)), now.Add(work.Wait(uint64(id), h.Attempts))", "h.Next = now.Add(work.Wait(uint64(id), h.Attempts))"),
@@ -37,7 +37,7 @@ BREAKS = [
     ("a closing spreads to the key that is given its place back", "pkg/lifecycle/service.go", "if ends(&u.Record, verb, c.Entry.At) && ", "if "),
     ("keys with which something goes wrong stay in front", "pkg/lifecycle/sweep.go", "At: s.now().Add(setback)})\n			return err", "At: s.now()})\n			return err"),
     ("the latest wait behind a backlog", "pkg/lifecycle/sweep.go", "Until: s.now(), Latest: true,", "Until: s.now(),"),
-    ("a receiver that is gone is asked again", "pkg/lifecycle/handover.go", "if h.Gone = how == Gone; h.Gone {", "if false {"),
+    ("a receiver that is gone is asked again", "pkg/lifecycle/handover.go", "if h.Gone = how.how == Gone.how; h.Gone {", "if false {"),
     ("a receiver that is gone, of a key that is held, is asked again", "pkg/lifecycle/agenda.go", "case h.Gone:", "case false:"),
     ("a receiver that is gone has nothing in doubt", "pkg/lifecycle/handover.go", "		return s.giveUp(ctx, r, old, now, h)\n	}\n	if asked", "		h.Doubt = false\n		return s.giveUp(ctx, r, old, now, h)\n	}\n	if asked"),
     ("who asks for time is not given it", "pkg/lifecycle/handover.go", "asked := now.Add(how.wait)", "asked := now"),
