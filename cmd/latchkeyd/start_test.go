@@ -51,6 +51,7 @@ func TestLatchkeydRefusesToStartWrongAndSaysWhatToDo(t *testing.T) {
 		"a wrong origin":               {[]string{"LATCHKEY_ALLOWED_ORIGINS=example.com"}, "-listen 127.0.0.1:0", "https://example.com"},
 		"a wrong number":               {[]string{"LATCHKEY_TRUSTED_HOPS=many"}, "-listen 127.0.0.1:0", "LATCHKEY_TRUSTED_HOPS"},
 		"too long a grace":             {[]string{"LATCHKEY_GRACE_SECONDS=604801"}, "-listen 127.0.0.1:0", "604800"},
+		"a bus on AWS":                 {[]string{"LATCHKEY_EVENT_BUS=mine"}, "-listen 127.0.0.1:0", "LATCHKEY_EVENTBRIDGE_ENDPOINT: development speaks to this machine alone"},
 		"secrets on AWS":               {[]string{"LATCHKEY_SECRETS_MANAGER=true"}, "-listen 127.0.0.1:0", "LATCHKEY_SECRETSMANAGER_ENDPOINT"},
 		"secrets elsewhere":            {[]string{"LATCHKEY_SECRETS_MANAGER=true", "LATCHKEY_SECRETSMANAGER_ENDPOINT=https://secretsmanager.us-east-1.amazonaws.com"}, "-dev", "not on this machine"},
 		"secrets, perhaps":             {[]string{"LATCHKEY_SECRETS_MANAGER=yes"}, "-dev", "must be true or false"},

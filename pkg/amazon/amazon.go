@@ -95,6 +95,9 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // loopbackURL refuses an endpoint that is not written as this machine's.
 func loopbackURL(endpoint string) error {
+	if endpoint == "" {
+		return errors.New("development speaks to this machine alone: set an endpoint, such as http://127.0.0.1:8000")
+	}
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return fmt.Errorf("reading the endpoint: %w", err)

@@ -54,9 +54,11 @@ func (a *App) deliverEvents(ctx context.Context) error {
 	return err
 }
 
-// ran logs a run in which something happened.
+// ran logs a run in which something happened. One that was stopped with its process is no failure: the next goes on from there.
 func (a *App) ran(ctx context.Context, what, of string, count, failed int, more bool, err error) {
 	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		a.Log.InfoContext(ctx, what, of, count, "failed", failed, "stopped", true)
 	case err != nil:
 		a.Log.ErrorContext(ctx, what, of, count, "failed", failed, "error", err)
 	case failed > 0:

@@ -116,3 +116,19 @@ func TestNeitherSuccessorsNorEventsWaitForTheOthersReceivers(t *testing.T) {
 		}
 	}
 }
+
+// Time that ran out is a failure; the end of the process is none.
+func TestARunThatIsStoppedWithItsProcessIsLoggedAsNoError(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	late, cancel := context.WithDeadline(t.Context(), time.Time{})
+	defer cancel()
+	for want, ctx := range map[string]context.Context{"INFO": stopped, "ERROR": late} {
+		var said strings.Builder
+		a := &App{Log: slog.New(slog.NewJSONHandler(&said, nil))}
+		a.ran(ctx, "deliver", "events", 0, 0, false, ctx.Err())
+		if !strings.Contains(said.String(), `"level":"`+want+`"`) {
+			t.Errorf("want %s, got %s", want, said.String())
+		}
+	}
+}
