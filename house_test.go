@@ -22,9 +22,9 @@ const module = "github.com/latchkey/latchkey"
 const (
 	core    = "github.com/aws/aws-sdk-go-v2"
 	aws     = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/dynamodb github.com/aws/smithy-go"
-	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge github.com/aws/smithy-go"
+	events  = "github.com/aws/aws-sdk-go-v2 github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	streams = aws + " github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
-	kms     = "github.com/aws/aws-sdk-go-v2/service/kms github.com/aws/smithy-go"
+	kms     = "github.com/aws/aws-sdk-go-v2/service/kms"
 	vault   = "github.com/aws/aws-sdk-go-v2/service/secretsmanager github.com/aws/smithy-go"
 	httpsfv = "github.com/dunglas/httpsfv"
 	json2   = "github.com/go-json-experiment/json"
@@ -72,7 +72,7 @@ var house = map[string]struct{ rooms, outside string }{
 	"pkg/dynamo": {"apikey lifecycle notify verify audit work publish amazon", aws},
 
 	// How AWS is spoken to; short-lived secrets, sealed by its KMS or by a local key.
-	"pkg/amazon": {"", core},
+	"pkg/amazon": {"", core + " github.com/aws/smithy-go"},
 	"pkg/seal":   {"amazon", kms},
 
 	// One signed notice to one address of a customer's.

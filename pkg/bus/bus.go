@@ -10,15 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"regexp"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/latchkey/latchkey/pkg/amazon"
 	"github.com/latchkey/latchkey/pkg/publish"
@@ -107,7 +104,7 @@ func (b *remote) call(ctx context.Context, messages []publish.Message, outcomes 
 	out, err := b.client.PutEvents(ctx, in)
 	switch {
 	case err != nil:
-		err = refusal(ctx, err)
+		err = amazon.Refusal(ctx, "sending to EventBridge", err)
 	case len(out.Entries) != len(messages):
 		err = errors.New("EventBridge does not say of each event whether it took it")
 	}
@@ -122,31 +119,10 @@ func (b *remote) call(ctx context.Context, messages []publish.Message, outcomes 
 func outcome(e *types.PutEventsResultEntry) error {
 	code := aws.ToString(e.ErrorCode)
 	switch {
-	case errorCode.MatchString(code):
+	case amazon.IsCode(code):
 		return fmt.Errorf("EventBridge refuses the event: %s", code)
 	case code != "" || aws.ToString(e.EventId) == "":
 		return errors.New("EventBridge refuses the event")
 	}
 	return nil
-}
-
-// errorCode is how an error code of AWS is written.
-var errorCode = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
-
-// refusal is an error without anything that EventBridge wrote but its code: a message can name accounts.
-func refusal(ctx context.Context, err error) error {
-	var named smithy.APIError
-	var network *net.OpError
-	var slow net.Error
-	switch {
-	case errors.As(err, &named) && errorCode.MatchString(named.ErrorCode()):
-		return fmt.Errorf("EventBridge refuses: %s", named.ErrorCode())
-	case ctx.Err() != nil:
-		return fmt.Errorf("EventBridge does not answer: %w", ctx.Err())
-	case errors.As(err, &slow) && slow.Timeout():
-		return errors.New("EventBridge does not answer in time")
-	case errors.As(err, &network):
-		return fmt.Errorf("EventBridge: %w", network)
-	}
-	return errors.New("EventBridge gives no answer that can be used")
 }

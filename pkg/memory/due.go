@@ -40,9 +40,14 @@ func dueKey(r *apikey.Record) lifecycle.DueKey { return lifecycle.DueKey{At: r.D
 func (s *Store) Due(_ context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.due[part{q.Work, q.Shard}]
-	late, _ := slices.BinarySearchFunc(list, q.Until, func(d lifecycle.DueKey, until time.Time) int {
-		if d.At.After(until) {
+	return page(s.due[part{q.Work, q.Shard}], work.Query[lifecycle.DueKey]{After: q.After, Latest: q.Latest, Until: q.Until, Limit: q.Limit},
+		func(d lifecycle.DueKey) time.Time { return d.At }, lifecycle.DueKey.Compare), nil
+}
+
+// page is what q asks for of a list that begins with the longest due.
+func page[T comparable](list []T, q work.Query[T], at func(T) time.Time, compare func(T, T) int) []T {
+	late, _ := slices.BinarySearchFunc(list, q.Until, func(d T, until time.Time) int {
+		if at(d).After(until) {
 			return 1
 		}
 		return -1
@@ -51,14 +56,14 @@ func (s *Store) Due(_ context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey
 	if q.Latest {
 		list = slices.Clone(list[max(0, len(list)-q.Limit):])
 		slices.Reverse(list)
-		return list, nil
+		return list
 	}
-	from, there := slices.BinarySearchFunc(list, q.After, lifecycle.DueKey.Compare)
+	from, there := slices.BinarySearchFunc(list, q.After, compare)
 	if there {
 		from++
 	}
 	list = list[from:]
-	return slices.Clone(list[:min(len(list), q.Limit)]), nil
+	return slices.Clone(list[:min(len(list), q.Limit)])
 }
 
 // Postpone sets when a key is due: see lifecycle.Store.

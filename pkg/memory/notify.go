@@ -136,23 +136,5 @@ func (s *Store) Deliveries(_ context.Context, organizationID, before string, lim
 func (s *Store) DueDeliveries(_ context.Context, q work.Query[notify.Due]) ([]notify.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.dueEvents[q.Shard]
-	late, _ := slices.BinarySearchFunc(list, q.Until, func(d notify.Due, until time.Time) int {
-		if d.At.After(until) {
-			return 1
-		}
-		return -1
-	})
-	list = list[:late]
-	if q.Latest {
-		list = slices.Clone(list[max(0, len(list)-q.Limit):])
-		slices.Reverse(list)
-		return list, nil
-	}
-	from, there := slices.BinarySearchFunc(list, q.After, comparePlaces)
-	if there {
-		from++
-	}
-	list = list[from:]
-	return slices.Clone(list[:min(len(list), q.Limit)]), nil
+	return page(s.dueEvents[q.Shard], q, func(d notify.Due) time.Time { return d.At }, comparePlaces), nil
 }

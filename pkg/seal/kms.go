@@ -4,14 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/latchkey/latchkey/pkg/amazon"
 )
@@ -51,7 +47,7 @@ func (r remote) fresh(ctx context.Context, bound string) (key, wrapped []byte, e
 		KeyId: &r.keyID, KeySpec: types.DataKeySpecAes256, EncryptionContext: encryptionContext(bound),
 	})
 	if err != nil {
-		return nil, nil, refusal(ctx, "asking KMS for a data key", err)
+		return nil, nil, amazon.Refusal(ctx, "asking KMS for a data key", err)
 	}
 	return out.Plaintext, out.CiphertextBlob, nil
 }
@@ -66,41 +62,16 @@ func (r remote) unwrap(ctx context.Context, wrapped []byte, bound string) ([]byt
 	case isSealed(err):
 		return nil, ErrSealed
 	case err != nil:
-		return nil, refusal(ctx, "asking KMS to unwrap a data key", err)
+		return nil, amazon.Refusal(ctx, "asking KMS to unwrap a data key", err)
 	}
 	return out.Plaintext, nil
 }
 
 func encryptionContext(bound string) map[string]string { return map[string]string{"latchkey": bound} }
 
-// errorCode is how an error code of AWS is written.
-var errorCode = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
-
-// refusal is an error without anything that KMS wrote but its code: a message of KMS can name accounts and keys.
-func refusal(ctx context.Context, doing string, err error) error {
-	var named smithy.APIError
-	var network *net.OpError
-	switch {
-	case errors.As(err, &named) && errorCode.MatchString(named.ErrorCode()):
-		return fmt.Errorf("%s: it refuses: %s", doing, named.ErrorCode())
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", doing, ctx.Err())
-	case timedOut(err):
-		return fmt.Errorf("%s: no answer in time", doing)
-	case errors.As(err, &network):
-		return fmt.Errorf("%s: %w", doing, network)
-	}
-	return fmt.Errorf("%s: no answer that can be used", doing)
-}
-
 // isSealed says whether KMS means that this was wrapped otherwise: by another key, for another bound, or not at all.
 func isSealed(err error) bool {
 	var changed *types.InvalidCiphertextException
 	var otherKey *types.IncorrectKeyException
 	return errors.As(err, &changed) || errors.As(err, &otherKey)
-}
-
-func timedOut(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) && n.Timeout()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -115,17 +114,12 @@ func outcome(err error) lifecycle.Attempt {
 		return lifecycle.Delivered
 	case errors.As(err, &network) && network.Op == "dial": // nothing was sent
 		return lifecycle.Missed
-	case !errors.As(err, &answered) || !errors.As(err, &named) || !ofAWS(named) || throttled(named):
+	case !errors.As(err, &answered) || !errors.As(err, &named) || !amazon.IsCode(named.ErrorCode()) || throttled(named):
 		return lifecycle.Doubtful
 	case answered.HTTPStatusCode() >= 400 && answered.HTTPStatusCode() < 500:
 		return lifecycle.Missed
 	}
 	return lifecycle.Doubtful
-}
-
-// ofAWS says whether an error is of Secrets Manager, and not of something that stands before it.
-func ofAWS(named smithy.APIError) bool {
-	return errorCode.MatchString(named.ErrorCode()) && named.ErrorCode() != "UnknownError"
 }
 
 func throttled(named smithy.APIError) bool {
@@ -138,22 +132,11 @@ func missing(err error) bool {
 	return errors.As(err, &none)
 }
 
-// errorCode is how an error code of AWS is written.
-var errorCode = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
-
-// refusal is an error without anything that AWS wrote but its code, as its messages may hold names of the account's.
+// refusal is amazon.Refusal, and says what to do about a secret that somebody has deleted.
 func refusal(ctx context.Context, doing string, err error) error {
 	var named smithy.APIError
-	var timedOut net.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &named) && ofAWS(named) && strings.Contains(named.ErrorMessage(), "deletion"):
+	if errors.As(err, &named) && strings.Contains(named.ErrorMessage(), "deletion") {
 		return fmt.Errorf("%s: it is scheduled for deletion: restore it (restore-secret), or have its key go elsewhere", doing)
-	case errors.As(err, &named) && ofAWS(named):
-		return fmt.Errorf("%s: it refuses: %s", doing, named.ErrorCode())
-	case ctx.Err() != nil, errors.As(err, &timedOut) && timedOut.Timeout():
-		return fmt.Errorf("%s: no answer in time", doing)
 	}
-	return fmt.Errorf("%s: no answer that can be used", doing)
+	return amazon.Refusal(ctx, doing, err)
 }
