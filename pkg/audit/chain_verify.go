@@ -347,6 +347,8 @@ func (o *exported) others(v *Verdict) {
 	for _, id := range slices.Sorted(maps.Keys(o.entries)) {
 		switch at := madeAt(id); {
 		case linked[id]:
+		case v.First > 1 && at.Before(oldest) && !at.IsZero():
+			v.Earlier++
 		case at.After(newest.Add(-Lag)):
 			v.Waiting = append(v.Waiting, o.called(id))
 		case v.First > 1 && at.Before(oldest.Add(Lag)) && !at.IsZero():

@@ -138,7 +138,7 @@ func TestTheContractHasTheFieldsOfTheAnswers(t *testing.T) {
 	note("WebhookDeliveryWithEvent", "", "", "GET", "/v1/webhooks/deliveries/"+delivery, "")
 	answers["AuditEntry"] = json.RawMessage(d.send(request("GET", "/v1/audit?limit=1", jane, "")).Body.Bytes())
 	for schema, raw := range answers {
-		written := []string{}
+		var written []string
 		if whole, ok := strings.CutSuffix(schema, "WithEvent"); ok {
 			written = append(under(t, "components", "schemas", whole, "properties"), "event")
 		} else {

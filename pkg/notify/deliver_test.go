@@ -694,6 +694,9 @@ func TestATestIsSentAtOnceAndLogged(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(logged.Delivery, d) || !strings.Contains(string(logged.Event), `"type":"webhook.test"`) {
 			t.Errorf("%+v, %v", logged, err)
 		}
+		if _, err := h.Redeliver(acme(), d.ID); apikey.CodeOf(err) != apikey.WrongState {
+			t.Errorf("a test is sent again: %v", err)
+		}
 	}
 	if err := webhook.Verify(h.sent[0].header, h.sent[0].body, noon, h.secrets...); err != nil {
 		t.Error(err)

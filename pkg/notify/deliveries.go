@@ -229,13 +229,15 @@ func (s *Service) mayRedeliver(ctx context.Context, r *Record) error {
 	switch {
 	case r.WebhookID == nil:
 		return apikey.Errorf(apikey.WrongState, "A successor on its way to its key's own address is not sent from here: its secret rests nowhere. Rotate the key, or wait for the next attempt.")
+	case r.EventType == TestEvent:
+		return apikey.Errorf(apikey.WrongState, "A test is one attempt. Make another: POST /v1/webhooks/%s/test.", *r.WebhookID)
 	case r.Body == nil:
 		return apikey.Errorf(apikey.WrongState, "This event is too long to be delivered. Read it at /v1/audit.")
 	}
 	sub, err := s.get(ctx, r.OrganizationID, *r.WebhookID)
 	switch {
 	case apikey.CodeOf(err) == apikey.NotFound:
-		return apikey.Errorf(apikey.WrongState, "The webhook of this delivery is deleted.")
+		return apikey.Errorf(apikey.WrongState, "The webhook of this delivery is deleted. Subscribe again; what happened is at /v1/audit.")
 	case err == nil && !sub.Enabled:
 		return apikey.Errorf(apikey.WrongState, "The webhook of this delivery is disabled. Enable it first.")
 	}

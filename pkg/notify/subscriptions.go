@@ -300,7 +300,7 @@ func (f *fieldErrors) eventTypes(types []string) {
 	for i, t := range types[:min(len(types), MaxEventTypes)] {
 		pointer := "/event_types/" + strconv.Itoa(i)
 		known := slices.ContainsFunc(audit.Actions(), func(a audit.Action) bool { return covers(t, a) })
-		f.need(known, pointer, `must be an event type, or the beginning of one ending in "*"`)
+		f.need(known, pointer, `must be an event type such as api_key.created, or the beginning of one ending in "*", such as api_key.*`)
 		f.need(!seen[t], pointer, "stands twice")
 		seen[t] = true
 	}
