@@ -210,7 +210,7 @@ func (s *Service) claim(ctx context.Context, id apikey.ID) (*Parcel, Change, err
 	case !handoverEnd(&r).After(now) && (h.Attempts > 0 || h.Fetched || gone || r.Over(now)): // whoever stood still for long still tries once
 		c, err := s.giveUp(ctx, r, old, now, h)
 		return nil, c, err
-	case gone:
+	case gone || h.Fetched: // whatever was changed of the key meanwhile, what is prepared in a secret is sent to nobody
 		h.Next = h.Until
 		return nil, s.note(r, next, now), nil
 	}
@@ -334,10 +334,11 @@ func (s *Service) giveUp(ctx context.Context, r, old apikey.Record, now time.Tim
 	return s.abandon(ctx, &r, next, old, e)
 }
 
-// useTells says whether a successor that is used has come to all who are to have it. Not where there are two, nor where it
-// waits in a secret beside the key that those who read the secret still get.
+// useTells says whether a successor that is used has come to all who are to have it. Not where it is for a secret: whoever
+// used it may have read what waits there, or what is there no more since somebody moved AWSCURRENT back, and another receiver
+// is one of two. An attempt that comes after it finds what the secret gives.
 func (s *Service) useTells(r *apikey.Record) bool {
-	return !r.Handover.Fetched && !(r.RotationWebhookURL != nil && s.reachesSecret(r))
+	return !r.Handover.Fetched && !s.reachesSecret(r)
 }
 
 // withdraw ends the handover of a successor that is revoked for another reason.

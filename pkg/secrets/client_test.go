@@ -227,6 +227,25 @@ func TestAKeyIsNotDeliveredWhereOthersReadAnotherVersion(t *testing.T) {
 	}
 }
 
+// The answer was lost, somebody used the new key, and a person moved AWSCURRENT back. All others read the old key.
+func TestUseOfAKeyThatItsSecretDoesNotGiveEndsNothing(t *testing.T) {
+	w := newWorld(t)
+	k, name := w.scheduled(nil)
+	w.aws.Set(name, token(1), value(k))
+	w.now = w.now.Add(day)
+	w.failOn("PutSecretValue", true)
+	w.sweeps()
+	w.aws.Fail(nil)
+	if next := w.reads(name); next == k.Plaintext.Reveal() || w.asks(next) != apikey.Valid {
+		t.Fatal("the new key is not there, or not accepted")
+	}
+	w.aws.Set(name, token(1), value(k))
+	w.silence(name)
+	if w.shown(k.Key.ID).GraceExpiresAt != nil || w.told()[audit.RotationDue] == 0 {
+		t.Error("the old key has an end, or nobody was told that its rotation waits")
+	}
+}
+
 func TestASecretThatAppearsMeanwhileIsFilled(t *testing.T) {
 	w := newWorld(t)
 	p, name := w.parcel()

@@ -2,7 +2,10 @@ package secrets_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,6 +225,35 @@ func TestASuccessorThatIsUsedBeforeTheSecretGivesItEndsNothing(t *testing.T) {
 		t.Errorf("%v", told)
 	}
 	w.rotates(name, at) // it is there already, so that nothing needs to be opened that is gone by now
+}
+
+// Whoever gives the successor an address meanwhile does not have it sent there: who reads the secret gets the old key still.
+func TestWhatIsPreparedForASecretGoesNowhereElse(t *testing.T) {
+	w := newWorld(t)
+	hook := &receiver{status: http.StatusOK}
+	server := httptest.NewServer(hook)
+	defer server.Close()
+	w.LoopbackWebhooks = true
+	k, name := w.kept()
+	at := w.aws.Begin(name, token(1))
+	if err := w.step(name, at, "createSecret"); err != nil {
+		t.Fatal(err)
+	}
+	next := *w.shown(k.Key.ID).ReplacedByKeyID
+	for _, toSecrets := range []bool{true, false} {
+		address := lifecycle.Maybe[string]{Said: true, V: new(fmt.Sprintf("%s/%v", server.URL, toSecrets))}
+		if _, err := w.Update(w.admin(), next, 0, lifecycle.Patch{RotationWebhookURL: address, RotationToSecretsManager: &toSecrets}); err != nil {
+			t.Fatal(err)
+		}
+		w.silence(name)
+		if len(hook.got) > 0 || w.reads(name) != k.Plaintext.Reveal() || w.shown(k.Key.ID).GraceExpiresAt != nil {
+			t.Fatalf("to secrets %v: %d notices, the old key's end is %v", toSecrets, len(hook.got), w.shown(k.Key.ID).GraceExpiresAt)
+		}
+	}
+	w.rotates(name, at)
+	if w.asks(k.Plaintext.Reveal()) != apikey.Valid || w.shown(k.Key.ID).GraceExpiresAt == nil {
+		t.Error("the rotation did not come to its end")
+	}
 }
 
 // A rotation's version may be filled by hand: what is there is not taken for what it should be.
