@@ -17,6 +17,9 @@ const (
 	tick, devTick = 5 * time.Second, time.Second
 	// runTime bounds one run of latchkeyd's.
 	runTime = 50 * time.Second
+	// beside is how many runs that bring successors are under way at once, so that those which are due later do not wait for a
+	// receiver that hangs. Of those that bring events there is one, which looks for others meanwhile, and keeps their order.
+	beside = 8
 )
 
 // Sweep does what time has made due of keys, and logs that it did.
@@ -85,20 +88,26 @@ func (d *daemon) work(ctx context.Context) {
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
-	all.Go(func() { again(ctx, every, nil, sweep) })
-	all.Go(func() { again(ctx, every, begun, d.app.deliverKeys) })
-	all.Go(func() { again(ctx, every, announced, d.app.deliverEvents) })
+	all.Go(func() { again(ctx, every, nil, 1, sweep) })
+	all.Go(func() { again(ctx, every, begun, beside, d.app.deliverKeys) })
+	all.Go(func() { again(ctx, every, announced, 1, d.app.deliverEvents) })
 	all.Go(func() { d.publish(ctx, announced) })
 }
 
-// again runs, and runs again each tick and whenever it is woken, until ctx is done.
-func again(ctx context.Context, every time.Duration, woken <-chan struct{}, run func(context.Context) error) {
+// again runs, and runs again each tick and whenever it is woken, until ctx is done. Up to most runs are under way at once.
+func again(ctx context.Context, every time.Duration, woken <-chan struct{}, most int, run func(context.Context) error) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	for ctx.Err() == nil {
-		bounded, cancel := context.WithTimeout(ctx, runTime)
-		_ = run(bounded) // it is in the log
-		cancel()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for room := make(chan struct{}, most); ctx.Err() == nil; {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			bounded, cancel := context.WithTimeout(ctx, runTime)
+			defer cancel()
+			_ = run(bounded) // it is in the log
+		})
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:

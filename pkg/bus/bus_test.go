@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,8 +34,9 @@ const secret = "User: arn:aws:sts::000000000000:assumed-role/teller/x is not aut
 
 // fake answers PutEvents as EventBridge does.
 type fake struct {
-	url string
-	t   *testing.T
+	timeout time.Duration // for each attempt of the bus; 0: a second
+	url     string
+	t       *testing.T
 
 	mu      sync.Mutex
 	calls   [][]entry
@@ -54,7 +56,7 @@ func newFake(t *testing.T) *fake {
 
 func (f *fake) bus(t *testing.T) publish.Bus {
 	t.Helper()
-	b, err := bus.Open(amazon.Access{Endpoint: f.url, LoopbackOnly: true, AttemptTimeout: 50 * time.Millisecond}, "keys")
+	b, err := bus.Open(amazon.Access{Endpoint: f.url, LoopbackOnly: true, AttemptTimeout: cmp.Or(f.timeout, time.Second)}, "keys")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +165,7 @@ func TestWhatIsRefusedIsSaidOfThatMessageAlone(t *testing.T) {
 
 func TestABusThatDoesNotAnswerOrNotSensiblyTookNothingAndKeepsNobodyWaiting(t *testing.T) {
 	f := newFake(t)
+	f.timeout = 50 * time.Millisecond
 	for name, answers := range map[string]func(http.ResponseWriter){
 		"hangs": func(http.ResponseWriter) { <-f.done },
 		"says too little": func(w http.ResponseWriter) {

@@ -79,7 +79,8 @@ type run struct {
 	left  bool               // some had no turn any more in this pass
 }
 
-// pass gives each subscription a turn. It says whether another pass may find more to do.
+// pass gives each subscription a turn. It says whether another pass may find more to do: also while a turn lasts, as others may
+// become due meanwhile.
 func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, err error) {
 	lanes := r.begin()
 	w := work.Walk[Due, Ref]{Due: r.Store.DueDeliveries, Of: func(d Due) Ref { return d.Ref }, Skip: r.skip, Until: r.now(), Enough: enough,
@@ -100,11 +101,14 @@ func (r *run) pass(ctx context.Context, limit int) (done work.Done, goOn bool, e
 	idle := lanes.Idle(passTime)
 	left := r.left || !idle || lanes.Waiting()
 	if len(r.turns) == 0 && len(r.held) > 0 && err == nil { // nobody but those who have a turn has anything to do
-		<-r.freed
+		select {
+		case <-r.freed:
+		case <-time.After(passTime): // others may have become due
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return done, left && (r.did > 0 || len(r.held) > 0), err
+	return done, left && r.did > 0 || len(r.held) > 0 || len(r.busy) > 0, err
 }
 
 // begin makes ready for a pass.

@@ -614,6 +614,41 @@ func TestAReceiverThatIsSlowDoesNotSlowDownOthers(t *testing.T) {
 	})
 }
 
+func TestWhatBecomesDueWhileAReceiverHangsDoesNotWaitForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hangs = "https://hangs.example.com/"
+		h := newHouse(t)
+		h.subscribeIn(t, "globex", hangs)
+		h.subscribe(t, hook)
+		brought := make(chan time.Time, 1)
+		h.answers(func(s sent) webhook.Result {
+			if s.url == hangs {
+				time.Sleep(15 * time.Second)
+				return silent
+			}
+			brought <- time.Now()
+			return delivered
+		})
+		h.announce(t, "globex", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := h.Deliver(ctx, 5000); err != nil {
+				t.Error(err)
+			}
+		}()
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		h.announce(t, "acme", 1)
+		<-done
+		if took := (<-brought).Sub(began); took > 2*time.Second {
+			t.Errorf("it was brought after %v", took)
+		}
+	})
+}
+
 func TestAReceiverThatDoesNotAnswerIsAskedOnceInARun(t *testing.T) {
 	h := newHouse(t)
 	h.subscribe(t, hook)
