@@ -173,6 +173,10 @@ func (r *run) visit(ctx context.Context, lanes *work.Lanes[Ref], ref Ref) (err e
 	id, began := webhookOf(ref.ID), time.Now()
 	defer r.over(id)
 	for goOn := true; goOn; {
+		if r.rests(ref) { // since it was met by the walk
+			lanes.Leave(id, false)
+			return err
+		}
 		well, failed := r.deliver(ctx, ref)
 		err = errors.Join(err, failed)
 		if !well {
