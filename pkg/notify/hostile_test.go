@@ -84,10 +84,11 @@ func TestReceiversThatDripOrHangHoldUpTheirOwnDeliveriesAlone(t *testing.T) {
 	var arrived, most atomic.Int64
 	began := time.Time{}
 	var last time.Duration
+	var under uint64 // bytes in use while the bad ones are being waited for
 	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		most.Store(max(most.Load(), int64(runtime.NumGoroutine())))
 		if arrived.Add(1) == good {
-			last = time.Since(began)
+			last, under = time.Since(began), inUse()
 		}
 	}))
 	defer well.Close()
@@ -104,13 +105,17 @@ func TestReceiversThatDripOrHangHoldUpTheirOwnDeliveriesAlone(t *testing.T) {
 		h.subscribeIn(t, name, well.URL)
 		h.announce(t, name, 1)
 	}
-	before := runtime.NumGoroutine()
+	before, held := runtime.NumGoroutine(), inUse()
 	began = time.Now()
 	h.deliver(t)
-	took := time.Since(began)
-	t.Logf("%d receivers were told within %v, beside %d that drip or hang; the run took %v, with %d goroutines more", good, last, 2*bad, took, most.Load()-int64(before))
+	took, grown := time.Since(began), int64(under)-int64(held)
+	t.Logf("%d receivers were told within %v, beside %d that drip or hang; the run took %v, with %d goroutines and %d KiB more", good, last, 2*bad, took,
+		most.Load()-int64(before), grown>>10)
 	if arrived.Load() != good || last >= patience || took > 3*patience {
 		t.Errorf("%d of %d arrived, the last after %v; the run took %v", arrived.Load(), good, last, took)
+	}
+	if grown > 16<<20 {
+		t.Errorf("%d bytes more were in use", grown)
 	}
 	if more := most.Load() - int64(before); more > 64*8 {
 		t.Errorf("%d goroutines were added", more)
@@ -123,6 +128,14 @@ func TestReceiversThatDripOrHangHoldUpTheirOwnDeliveriesAlone(t *testing.T) {
 	if err != nil || len(list) != 200 || tried != 2 {
 		t.Errorf("a bad one has %d deliveries with %d attempts, %v", len(list), tried, err)
 	}
+}
+
+// inUse is how many bytes are in use.
+func inUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // changing is a DNS whose answer is another each time.
