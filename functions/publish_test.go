@@ -99,7 +99,7 @@ func newPublishing(t *testing.T) *publishing {
 	p.environment = append(p.environment, "LATCHKEY_EVENT_BUS=events", "LATCHKEY_EVENTBRIDGE_ENDPOINT="+p.bus.url)
 	p.key(t, lifecycle.New{Name: "one"})
 	p.key(t, lifecycle.New{Name: "two"})
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: setting(p.environment, "LATCHKEY_DYNAMODB_ENDPOINT"), LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: setting(p.environment, "LATCHKEY_DYNAMODB_ENDPOINT"), LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

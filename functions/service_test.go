@@ -34,7 +34,7 @@ type deployed struct {
 func deploy(t *testing.T) deployed {
 	t.Helper()
 	endpoint := storetest.DynamoDBLocal(t)
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/keytest"
@@ -46,7 +47,7 @@ func typed(t *testing.T, environment []string, args ...string) (stdout, stderr s
 
 func TestBootstrapMakesTheFirstKeyOnceAndItWorks(t *testing.T) {
 	endpoint, name := storetest.DynamoDBLocal(t), rand.Text()
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

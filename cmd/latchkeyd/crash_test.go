@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/dynamo"
@@ -81,7 +82,7 @@ func TestAProcessKilledAmidChangesLosesNothingItAcknowledged(t *testing.T) {
 		}
 		workers.Wait()
 	}
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func TestTheNextProcessPublishesWhatIsLeft(t *testing.T) {
 // overdue ends the lease of whoever reads the audit table's stream, as time would.
 func (s tables) overdue(t *testing.T) {
 	t.Helper()
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

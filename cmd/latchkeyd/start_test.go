@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/latchkey/latchkey/pkg/dynamo"
 	"github.com/latchkey/latchkey/pkg/keytest"
@@ -191,7 +192,7 @@ func TestTwoDevelopmentProcessesMayStartAtOnce(t *testing.T) {
 func TestDevelopmentLeavesTablesAloneThatItDidNotMake(t *testing.T) {
 	t.Parallel()
 	s := newTables(t)
-	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true})
+	client, err := dynamo.NewClient(dynamo.Config{Endpoint: s.endpoint, LoopbackOnly: true, AttemptTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
