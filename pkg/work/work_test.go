@@ -110,7 +110,7 @@ func TestOneReceiverHasFewLanesAndThoseWhoWaitForItTakeNone(t *testing.T) {
 	const most, per = 8, 2
 	l := work.NewLanes[int](most, per)
 	var now, top, quick atomic.Int32
-	hold, all := make(chan struct{}), sync.WaitGroup{}
+	hold, told, all := make(chan struct{}), make(chan struct{}), sync.WaitGroup{}
 	visit := func(receiver string, n int) error {
 		for goOn := l.Enter(receiver, n); goOn; _, goOn = l.Leave(receiver, true) {
 			if receiver == "slow" {
@@ -118,7 +118,9 @@ func TestOneReceiverHasFewLanesAndThoseWhoWaitForItTakeNone(t *testing.T) {
 				<-hold
 				now.Add(-1)
 			} else {
-				quick.Add(1)
+				if quick.Add(1) == 100 {
+					close(told)
+				}
 			}
 		}
 		return nil
@@ -130,9 +132,7 @@ func TestOneReceiverHasFewLanesAndThoseWhoWaitForItTakeNone(t *testing.T) {
 		}
 	})
 	all.Wait() // nobody has let go of the slow receiver
-	for quick.Load() < 100 {
-		time.Sleep(0)
-	}
+	<-told
 	close(hold)
 	if failed, waiting := l.Wait(); failed > 0 || waiting || top.Load() > per {
 		t.Errorf("%d failed, waiting: %t, %d at once", failed, waiting, top.Load())
