@@ -100,27 +100,35 @@ func dueKey(s string) (d lifecycle.DueKey, err error) {
 
 // Due is one Query of the index.
 func (s *Store) Due(ctx context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
+	return duePage(ctx, s, "looking for keys that are due", q.Work, q.Query, dueAt, func(r *reader) (lifecycle.DueKey, error) {
+		return dueKey(r.text(attrDueAt))
+	})
+}
+
+// duePage asks the index for what q wants of one kind of work. place is where T stands in the index, and read reads it there.
+func duePage[T comparable](ctx context.Context, s *Store, doing string, kind apikey.Work, q work.Query[T], place func(T) string,
+	read func(*reader) (T, error)) ([]T, error) {
 	in := &dynamodb.QueryInput{
 		TableName:                &s.tables.Keys,
 		IndexName:                aws.String(indexDue),
 		KeyConditionExpression:   aws.String("#due = :due AND #at BETWEEN :from AND :to"),
 		ExpressionAttributeNames: map[string]string{"#due": attrDue, "#at": attrDueAt},
-		ExpressionAttributeValues: item{":due": text(dueIn(q.Work, q.Shard)), ":from": text("0"),
+		ExpressionAttributeValues: item{":due": text(dueIn(kind, q.Shard)), ":from": text("0"),
 			":to": text(dueMillis(q.Until) + "~")},
+		ScanIndexForward: aws.Bool(!q.Latest),
 	}
-	if q.After != (lifecycle.DueKey{}) {
-		in.ExpressionAttributeValues[":from"] = text(dueAt(q.After) + "!")
+	if q.After != *new(T) {
+		in.ExpressionAttributeValues[":from"] = text(place(q.After) + "!")
 	}
-	in.ScanIndexForward = aws.Bool(!q.Latest)
-	items, err := s.query(ctx, "looking for keys that are due", in, q.Limit)
+	items, err := s.query(ctx, doing, in, q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]lifecycle.DueKey, 0, len(items))
+	list := make([]T, 0, len(items))
 	for _, i := range items[:min(len(items), q.Limit)] {
-		d, err := dueKey((&reader{item: i}).text(attrDueAt))
+		d, err := read(&reader{item: i})
 		if err != nil {
-			return nil, failure("looking for keys that are due", err)
+			return nil, failure(doing, err)
 		}
 		list = append(list, d)
 	}

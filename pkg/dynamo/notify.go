@@ -192,31 +192,7 @@ func (s *Store) Deliveries(ctx context.Context, organizationID, before string, l
 
 // DueDeliveries is one Query of the index.
 func (s *Store) DueDeliveries(ctx context.Context, q work.Query[notify.Due]) ([]notify.Due, error) {
-	in := &dynamodb.QueryInput{
-		TableName:                &s.tables.Keys,
-		IndexName:                aws.String(indexDue),
-		KeyConditionExpression:   aws.String("#due = :due AND #at BETWEEN :from AND :to"),
-		ExpressionAttributeNames: map[string]string{"#due": attrDue, "#at": attrDueAt},
-		ExpressionAttributeValues: item{":due": text(dueIn(notify.Work, q.Shard)), ":from": text("0"),
-			":to": text(dueMillis(q.Until) + "~")},
-		ScanIndexForward: aws.Bool(!q.Latest),
-	}
-	if q.After != (notify.Due{}) {
-		in.ExpressionAttributeValues[":from"] = text(q.After.Place() + "!")
-	}
-	items, err := s.query(ctx, readingDueEvents, in, q.Limit)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]notify.Due, 0, len(items))
-	for _, i := range items[:min(len(items), q.Limit)] {
-		d, err := dueDelivery(&reader{item: i})
-		if err != nil {
-			return nil, failure(readingDueEvents, err)
-		}
-		list = append(list, d)
-	}
-	return list, nil
+	return duePage(ctx, s, readingDueEvents, notify.Work, q, notify.Due.Place, dueDelivery)
 }
 
 // dueDelivery reads what the index holds of a delivery.

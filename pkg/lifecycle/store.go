@@ -8,6 +8,7 @@ import (
 
 	"github.com/latchkey/latchkey/pkg/apikey"
 	"github.com/latchkey/latchkey/pkg/audit"
+	"github.com/latchkey/latchkey/pkg/work"
 )
 
 var (
@@ -172,12 +173,8 @@ type Replay struct {
 
 // DueQuery asks for keys that are due.
 type DueQuery struct {
-	Work   apikey.Work
-	Shard  int       // 0 to work.Shards-1, see work.ShardOf
-	After  DueKey    // zero: from the longest due on
-	Latest bool      // the latest due first; After is zero then
-	Until  time.Time // included
-	Limit  int       // at least 1
+	Work apikey.Work
+	work.Query[DueKey]
 }
 
 // DueKey is a key that is due.

@@ -42,7 +42,7 @@ func (s *Service) Sweep(ctx context.Context, limit int) (Done, error) {
 // turns gives the keys that are due to do, a page of each part at a time, until what is left of ctx is less than enough.
 func (s *Service) turns(ctx context.Context, kind apikey.Work, limit int, enough time.Duration, do func(context.Context, apikey.ID) error) (Done, error) {
 	w := work.Walk[DueKey, apikey.ID]{Due: func(ctx context.Context, q work.Query[DueKey]) ([]DueKey, error) {
-		return s.Store.Due(ctx, DueQuery{Work: kind, Shard: q.Shard, After: q.After, Latest: q.Latest, Until: q.Until, Limit: q.Limit})
+		return s.Store.Due(ctx, DueQuery{Work: kind, Query: q})
 	}, Of: func(d DueKey) apikey.ID { return d.ID }, Do: do, Until: s.now(), Latest: true, Enough: enough,
 		Limit: limit, Page: min(duePage, max(1, limit/work.Shards/2))} // so that each part has its turn
 	did, err := w.Go(ctx)

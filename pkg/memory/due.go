@@ -40,8 +40,7 @@ func dueKey(r *apikey.Record) lifecycle.DueKey { return lifecycle.DueKey{At: r.D
 func (s *Store) Due(_ context.Context, q lifecycle.DueQuery) ([]lifecycle.DueKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return page(s.due[part{q.Work, q.Shard}], work.Query[lifecycle.DueKey]{After: q.After, Latest: q.Latest, Until: q.Until, Limit: q.Limit},
-		func(d lifecycle.DueKey) time.Time { return d.At }, lifecycle.DueKey.Compare), nil
+	return page(s.due[part{q.Work, q.Shard}], q.Query, func(d lifecycle.DueKey) time.Time { return d.At }, lifecycle.DueKey.Compare), nil
 }
 
 // page is what q asks for of a list that begins with the longest due.

@@ -60,8 +60,8 @@ var dueTests = []test{
 		for _, at := range []time.Time{far, time.Date(2286, 11, 20, 17, 46, 40, 0, time.UTC), time.Date(1970, 1, 2, 0, 0, 0, 0, time.UTC)} {
 			r = s.update(r, func(r *apikey.Record) { r.Due = &apikey.Due{Work: apikey.Sweep, At: at} })
 			s.holds(r)
-			q := lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Until: at, Limit: 1000,
-				After: lifecycle.DueKey{At: at.Add(-time.Millisecond), ID: r.ID}}
+			q := lifecycle.DueQuery{Work: apikey.Sweep, Query: work.Query[lifecycle.DueKey]{Shard: work.ShardOf(s.organization), Until: at, Limit: 1000,
+				After: lifecycle.DueKey{At: at.Add(-time.Millisecond), ID: r.ID}}}
 			s.dues(q, lifecycle.DueKey{At: at, ID: r.ID})
 			q.Until = at.Add(-time.Millisecond)
 			q.After.At = q.Until.Add(-time.Millisecond)
@@ -125,8 +125,8 @@ var dueTests = []test{
 			s.must(s.Hint(s.Context(), r.ID, r.OrganizationID, base.Add(time.Microsecond)))
 			r.Due = &apikey.Due{Work: apikey.Sweep, At: base}
 			s.holds(r)
-			s.dues(lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Limit: 1, Until: base,
-				After: lifecycle.DueKey{At: base, ID: r.ID - 1}}, lifecycle.DueKey{At: base, ID: r.ID})
+			s.dues(lifecycle.DueQuery{Work: apikey.Sweep, Query: work.Query[lifecycle.DueKey]{Shard: work.ShardOf(s.organization), Limit: 1, Until: base,
+				After: lifecycle.DueKey{At: base, ID: r.ID - 1}}}, lifecycle.DueKey{At: base, ID: r.ID})
 			s.holds(s.update(r, func(r *apikey.Record) { r.Name = "changed" }))
 		}
 	}},
@@ -203,8 +203,8 @@ func (s *suite) becomesDue(work apikey.Work, seconds ...int) (list []lifecycle.D
 
 // dueFrom asks the part of the test's organization for all that is due from the first of them to an hour later.
 func (s *suite) dueFrom(list []lifecycle.DueKey) lifecycle.DueQuery {
-	return lifecycle.DueQuery{Work: apikey.Sweep, Shard: work.ShardOf(s.organization), Limit: 1000,
-		After: lifecycle.DueKey{At: list[0].At.Add(-time.Millisecond)}, Until: list[0].At.Add(time.Hour)}
+	return lifecycle.DueQuery{Work: apikey.Sweep, Query: work.Query[lifecycle.DueKey]{Shard: work.ShardOf(s.organization), Limit: 1000,
+		After: lifecycle.DueKey{At: list[0].At.Add(-time.Millisecond)}, Until: list[0].At.Add(time.Hour)}}
 }
 
 func (s *suite) page(q lifecycle.DueQuery) []lifecycle.DueKey {

@@ -198,7 +198,7 @@ var deliveryTests = []test{
 		q.Shard = (q.Shard + 1) % work.Shards
 		s.dueDeliveries(q)
 		for _, kind := range []apikey.Work{apikey.Sweep, apikey.Deliver} {
-			s.dues(lifecycle.DueQuery{Work: kind, Shard: work.ShardOf(s.organization), Limit: 1000, After: lifecycle.DueKey{At: at.Add(-time.Millisecond)}, Until: at.Add(time.Minute)})
+			s.dues(lifecycle.DueQuery{Work: kind, Query: work.Query[lifecycle.DueKey]{Shard: work.ShardOf(s.organization), Limit: 1000, After: lifecycle.DueKey{At: at.Add(-time.Millisecond)}, Until: at.Add(time.Minute)}})
 		}
 		s.dueDeliveries(s.dueDeliveriesFrom(at), r)
 	}},
